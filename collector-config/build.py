@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Build the Collector and Jaeger from source into a cache outside the checkout, and run them.
+"""Build the Collector and what stands beside it into a cache outside the checkout, and run it.
 
     python build.py collector|jaeger|all [--print-path]     build what is missing; paths on standard output
+    python build.py victoria-metrics|kafka [--print-path]   the same, for fleet/run.py; of Kafka the folder of its jars
     python build.py run collector|jaeger [--config FILE]    build if need be, then run in the foreground
 
-Standard library only. Exit codes: 0 done, 1 failed (with --print-path: not built yet), 2 wrong usage,
-3 no Go of at least 1.25.
+`all` is the Collector and Jaeger. Standard library only. Exit codes: 0 done, 1 failed (with --print-path: not built
+yet), 2 wrong usage, 3 no Go of at least 1.25, or no Maven for Kafka.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.dont_write_bytecode = True  # nothing is written beside the manifests
+
+from recipes import DEVELOPMENT, RECIPES, Recipe  # noqa: E402 - see above
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from types import FrameType
@@ -33,8 +38,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 OLDEST_GO = (1, 25)
 TELL_EVERY_S = 20.0
-BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.161.0"
-JAEGER_MODULE = "github.com/jaegertracing/jaeger"
 
 
 class BuildError(Exception):
@@ -43,49 +46,10 @@ class BuildError(Exception):
     exit_code = 1
 
 
-class GoMissingError(BuildError):
-    """Go is not installed, or older than 1.25."""
+class ToolMissingError(BuildError):
+    """What builds it is not installed: Go of at least 1.25, or Maven."""
 
     exit_code = 3
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a program is built: `manifests` are copied into an empty folder, `command` runs there and leaves `output`."""
-
-    name: str
-    version: str
-    manifests: tuple[str, ...]
-    command: tuple[str, ...]
-    output: str
-    config: str
-    note: str
-
-
-COLLECTOR = Recipe(
-    name="collector",
-    version="0.161.0",
-    manifests=("builder.yaml",),
-    command=("go", "run", BUILDER, "--config=builder.yaml"),
-    output="source/otelcol-steps",
-    config="dev.yaml",
-    note="Applications send OTLP here: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 (or your port)",
-)
-JAEGER = Recipe(
-    name="jaeger",
-    version="2.13.0",
-    manifests=("jaeger/go.mod", "jaeger/go.sum"),
-    # `go install` refuses a module with replace directives, hence a module of our own; readonly holds it to its go.sum.
-    command=(
-        *("go", "build", "-C=jaeger", "-mod=readonly", "-trimpath", "-o=jaeger"),
-        f"-ldflags=-s -w -X {JAEGER_MODULE}/internal/version.latestVersion=v2.13.0",
-        f"{JAEGER_MODULE}/cmd/jaeger",
-    ),
-    output="jaeger/jaeger",
-    config="jaeger.yaml",
-    note="Built from source it serves its API without the web pages; for those see collector-config/README.md",
-)
-RECIPES = {recipe.name: recipe for recipe in (COLLECTOR, JAEGER)}
 
 
 @dataclass(frozen=True)
@@ -102,7 +66,7 @@ def say(line: str) -> None:
 
 
 def find_go() -> Go:
-    """Ask the `go` on PATH who it is. Raises GoMissingError."""
+    """Ask the `go` on PATH who it is. Raises ToolMissingError."""
     advice = (
         f"Go {OLDEST_GO[0]}.{OLDEST_GO[1]} or newer builds the Collector and Jaeger: install it from https://go.dev/dl/,"
         " or run the official images: docker compose -f collector-config/compose.yaml up"
@@ -113,13 +77,13 @@ def find_go() -> Go:
             ["go", "env", "GOVERSION", "GOOS", "GOARCH"], cwd="/", capture_output=True, text=True, check=True
         ).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise GoMissingError(f"No Go found ({error}). {advice}") from error
+        raise ToolMissingError(f"No Go found ({error}). {advice}") from error
     found = re.search(r"go(\d+)\.(\d+)", answer[0] if answer else "")
     if found is None:
-        raise GoMissingError(f"`go env GOVERSION` answered {answer}, which names no release. {advice}")
+        raise ToolMissingError(f"`go env GOVERSION` answered {answer}, which names no release. {advice}")
     release = (int(found[1]), int(found[2]))
     if release < OLDEST_GO:
-        raise GoMissingError(f"Go {release[0]}.{release[1]} is too old. {advice}")
+        raise ToolMissingError(f"Go {release[0]}.{release[1]} is too old. {advice}")
     return Go(release=release, platform="/".join(answer[1:]))
 
 
@@ -133,10 +97,20 @@ def cache_folder() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "otel-steps" / "build"
 
 
-def build_key(recipe: Recipe, go: Go) -> str:
-    """What the binary depends on, as 16 hex digits: manifests, command, Go release and platform."""
+def builder_of(recipe: Recipe) -> tuple[str, ...]:
+    """What else the result depends on: Go's release and platform; of Maven nothing. Raises ToolMissingError."""
+    if recipe.needs == "go":
+        go = find_go()
+        return (f"go{go.release[0]}.{go.release[1]}", go.platform)
+    if shutil.which(recipe.needs) is None:
+        raise ToolMissingError(f"No {recipe.needs} found: Maven gathers {recipe.name}; install it and Java 17 or newer")
+    return ()
+
+
+def build_key(recipe: Recipe, builder: Sequence[str]) -> str:
+    """What the result depends on, as 16 hex digits: manifests, command, and what builds it."""
     digest = hashlib.sha256()
-    for part in (*recipe.command, f"go{go.release[0]}.{go.release[1]}", go.platform):
+    for part in (*recipe.command, *builder):
         digest.update(part.encode() + b"\0")
     for manifest in recipe.manifests:
         content = (HERE / manifest).read_bytes()
@@ -145,8 +119,8 @@ def build_key(recipe: Recipe, go: Go) -> str:
 
 
 def binary_path(recipe: Recipe) -> Path:
-    """Where the binary of these manifests is, or will be. Raises GoMissingError."""
-    return cache_folder() / f"{recipe.name}-{build_key(recipe, find_go())}" / Path(recipe.output).name
+    """Where the program of these manifests is, or will be. Raises ToolMissingError."""
+    return cache_folder() / f"{recipe.name}-{build_key(recipe, builder_of(recipe))}" / Path(recipe.output).name
 
 
 @contextlib.contextmanager
@@ -200,20 +174,20 @@ def run_telling(command: Sequence[str], folder: Path, log: Path, what: str) -> N
 
 
 def build(recipe: Recipe) -> Path:
-    """Give the path of the binary, building it if it is not in the cache. Raises BuildError, GoMissingError."""
+    """Give the path of the program, building it if it is not in the cache. Raises BuildError, ToolMissingError."""
     binary = binary_path(recipe)
-    if binary.is_file():
+    if binary.exists():
         return binary
     target = binary.parent
     cache = target.parent
     cache.mkdir(parents=True, exist_ok=True)
     what = f"{recipe.name} {recipe.version}"
     with locked(cache / f"{target.name}.lock"):
-        if binary.is_file():  # somebody else built it while we waited
+        if binary.exists():  # somebody else built it while we waited
             return binary
         for left_over in cache.glob(f".{target.name}-*"):  # of a build that was killed: we have the lock
             shutil.rmtree(left_over)
-        say(f"building {what} into {target}; the first build takes 3 to 10 minutes and about 3 GB of Go's caches")
+        say(f"building {what} into {target}; the first build takes {recipe.cost}")
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=cache) as name:
             folder = Path(name)
             for manifest in recipe.manifests:
@@ -239,7 +213,7 @@ def state_folder() -> Path:
 
 
 def run(recipe: Recipe, config: Path) -> None:
-    """Become the program: replaces this process. Raises BuildError, GoMissingError."""
+    """Become the program: replaces this process. Raises BuildError, ToolMissingError."""
     if not config.is_file():
         raise BuildError(f"no such configuration: {config}")
     binary = build(recipe)
@@ -256,14 +230,18 @@ def run(recipe: Recipe, config: Path) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; ends the program with 2 where it is wrong."""
-    parser = argparse.ArgumentParser(description="Build and run the Collector and Jaeger.")
+    parser = argparse.ArgumentParser(description="Build and run the Collector and what stands beside it.")
     parser.add_argument("what", choices=[*RECIPES, "all", "run"])
-    parser.add_argument("program", nargs="?", choices=list(RECIPES), help="with `run`: what to run")
+    parser.add_argument(
+        "program", nargs="?", choices=[recipe.name for recipe in DEVELOPMENT], help="with `run`: what to run"
+    )
     parser.add_argument("--print-path", action="store_true", help="print where it is; build nothing")
     parser.add_argument("--config", type=Path, help="with `run`: another configuration")
     parsed = parser.parse_args(arguments)
     if (parsed.what == "run") != (parsed.program is not None):
-        parser.error("`run` needs one of " + ", ".join(RECIPES) + ", and nothing else takes it")
+        parser.error(
+            "`run` needs one of " + ", ".join(recipe.name for recipe in DEVELOPMENT) + ", and nothing else takes it"
+        )
     return parsed
 
 
@@ -281,9 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             recipe = RECIPES[parsed.program]
             run(recipe, parsed.config or HERE / recipe.config)
         missing = False
-        for recipe in RECIPES.values() if parsed.what == "all" else [RECIPES[parsed.what]]:
+        for recipe in DEVELOPMENT if parsed.what == "all" else [RECIPES[parsed.what]]:
             path = binary_path(recipe) if parsed.print_path else build(recipe)
-            missing = missing or not path.is_file()
+            missing = missing or not path.exists()
             print(path, flush=True)
         return int(missing)
     except BuildError as error:
