@@ -14,10 +14,12 @@ import sys
 import tokenize
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 import click
 import msgspec
+from reference_api import entry, is_error, missing, text_of
+from reference_testing import testing_page
 from reference_words import (
     COMPLETION,
     ERRORS,
@@ -38,9 +40,13 @@ import otel_steps
 from otel_steps import attributes, errors
 from otel_steps.record import SCHEMA, CompletedStep, completed_step_to_json, json_schema, span_attributes
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
 PACKAGE: Final = ROOT / "otel_steps"
+_OTLP_TYPES: Final[dict[Any, str]] = {int: "int", float: "double", bool: "bool", str: "string"}
 NOTE: Final = "<!-- Written by docs/generate.py from the code; change it there. -->\n\n"
 
 
@@ -74,6 +80,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors_page(),
         "hooks.md": hooks(),
         "steps-file.md": steps_file(),
+        "testing.md": testing_page(),
     }
     schema = json.dumps(json_schema(), indent=2) + "\n"
     return {**{name: NOTE + text.rstrip() + "\n" for name, text in texts.items()}, "completed-step.schema.json": schema}
@@ -84,70 +91,9 @@ def api() -> str:
     text = "# API\n\n`import otel_steps` gives these names and no others.\n"
     for name in otel_steps.__all__:
         value = getattr(otel_steps, name)
-        words = inspect.getdoc(value)
-        if not words:
-            raise SystemExit(f"{name} has no docstring")
-        is_class = inspect.isclass(value)
-        made_by_us = is_class and (_is_error(value) or value is otel_steps.ActiveStep)
-        shape = f"class {name}" if made_by_us else f"{name}{signature(value)}"
-        text += f"\n## {name}\n\n```text\n{shape}\n```\n\n{words}\n"
-        if is_class and not _is_error(value):
-            text += members(value)
+        made_by_us = inspect.isclass(value) and (is_error(value) or value is otel_steps.ActiveStep)
+        text += entry(name, value, bare=made_by_us)
     return text
-
-
-def signature(value: Any) -> str:
-    """The signature as it is written, one parameter a line where it is long."""
-    if value is CompletedStep:
-        return "(*, name, receipt_id, started_at, ended_at, ...)"
-    found = inspect.signature(value)
-    parts: list[str] = []
-    last: Any = None
-    for parameter in found.parameters.values():
-        kind = parameter.kind
-        if last is parameter.POSITIONAL_ONLY and kind is not last:
-            parts.append("/")
-        if kind is parameter.KEYWORD_ONLY and last is not kind and last is not parameter.VAR_POSITIONAL:
-            parts.append("*")
-        stars = "*" if kind is parameter.VAR_POSITIONAL else "**" if kind is parameter.VAR_KEYWORD else ""
-        annotation = "" if parameter.annotation is parameter.empty else f": {_text(parameter.annotation)}"
-        default = "" if parameter.default is parameter.empty else f" = {_default(parameter.default)}"
-        parts.append(f"{stars}{parameter.name}{annotation}{default}")
-        last = kind
-    if last is inspect.Parameter.POSITIONAL_ONLY:
-        parts.append("/")
-    empty = found.return_annotation is found.empty or inspect.isclass(value)
-    result = "" if empty else f" -> {_text(found.return_annotation)}"
-    whole = f"({', '.join(parts)}){result}"
-    return whole if len(whole) <= 90 else "(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
-
-
-def _text(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-
-
-def _default(value: Any) -> str:
-    text = repr(value)
-    return "..." if " at 0x" in text or text.startswith("<") else text
-
-
-def _is_error(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseException)
-
-
-def members(owner: Any) -> str:
-    """Public methods and properties that have words of their own."""
-    rows: list[str] = []
-    for name, value in sorted(inspect.getmembers_static(owner)):
-        plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        if name.startswith("_") or not (isinstance(plain, property) or inspect.isfunction(plain)):
-            continue
-        module = (plain.fget if isinstance(plain, property) else plain).__module__
-        words = (inspect.getdoc(plain) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        if not module.startswith("otel_steps") or not words:
-            continue
-        rows.append(f"| `{name}{'' if isinstance(plain, property) else '()'}` | {words} |\n")
-    return f"\n| member | |\n|---|---|\n{''.join(rows)}" if rows else ""
 
 
 def attributes_page() -> str:
@@ -156,16 +102,47 @@ def attributes_page() -> str:
     text += f"Schema version {SCHEMA}; as [JSON Schema](completed-step.schema.json).\n\n"
     text += "| attribute | type | on the span | what |\n|---|---|---|---|\n"
     always, told = _on_span()
+    said = _below_fields()
     for info in msgspec.structs.fields(CompletedStep):
         where = "always" if info.name in always else "if told" if info.name in told else "-"
-        words = FIELDS.get(info.name) or _missing(f"field {info.name}")
+        words = FIELDS.get(info.name) or said.get(info.name) or missing(f"field {info.name}")
         text += f"| `{attributes.PREFIX}{info.name}` | {_otlp_type(info.type)} | {where} | {words} |\n"
     for title, rows in _sections().items():
-        if rows:
-            text += f"\n## {title[0].upper()}{title[1:]}\n\n| name | what |\n|---|---|\n"
-            text += "".join(f"| `{value}` | {words} |\n" for value, words in rows)
-            text += f"\n{METRICS}\n" if "etrics" in title else ""
+        heading = f"\n## {title[0].upper()}{title[1:]}\n\n"
+        text += heading + (_metrics(rows) if title.startswith("metrics") else _names(rows)) if rows else ""
     return text
+
+
+def _names(rows: list[tuple[str, str, str]]) -> str:
+    return "| name | what |\n|---|---|\n" + "".join(
+        f"| `{value}` | {'; '.join(filter(None, (words, comment))) or missing(value)} |\n"
+        for value, words, comment in rows
+    )
+
+
+def _metrics(rows: list[tuple[str, str, str]]) -> str:
+    """Kind and unit are in the comment beside each: `counter [{token}], by otel_steps.token.type`."""
+    text = "| metric | kind | unit | what |\n|---|---|---|---|\n"
+    dimensions = ""
+    for value, words, comment in rows:
+        said = re.fullmatch(r"(\w+) \[(.+)\](?:, by (.+))?", comment)
+        if said is None:
+            dimensions += f"\n`{value}` is a dimension of its own: {words or missing(value)}\n"
+            continue
+        by = f", by `{said[3]}`" if said[3] else ""
+        text += f"| `{value}` | {said[1]} | `{said[2]}` | {words or missing(value)}{by} |\n"
+    return f"{text}\n{METRICS}{dimensions}"
+
+
+def _below_fields() -> dict[str, str]:
+    """The words below the fields of the record, where there are some."""
+    (record,) = (
+        node
+        for node in ast.parse((PACKAGE / "record.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == CompletedStep.__name__
+    )
+    pairs = zip(record.body, [*record.body[1:], None], strict=True)
+    return {ast.unparse(node.target): text_of(after) for node, after in pairs if isinstance(node, ast.AnnAssign)}
 
 
 def _on_span() -> tuple[set[str], set[str]]:
@@ -188,16 +165,18 @@ def _on_span() -> tuple[set[str], set[str]]:
 
 
 def _otlp_type(kind: Any) -> str:
-    text = str(kind)
-    if "tuple" in text:
-        return "string[]"
-    return next(
-        (name for word, name in (("int", "int"), ("float", "double"), ("bool", "bool")) if word in text), "string"
-    )
+    if get_origin(kind) is Annotated:
+        return _otlp_type(get_args(kind)[0])
+    if get_origin(kind) is tuple:
+        return f"{_otlp_type(get_args(kind)[0])}[]"
+    if kind in _OTLP_TYPES:
+        return _OTLP_TYPES[kind]
+    (there,) = (each for each in get_args(kind) if each is not type(None))  # `int | None`
+    return _otlp_type(there)
 
 
-def _sections() -> dict[str, list[tuple[str, str]]]:
-    """The constants of attributes.py by the comments that head them, with the words beside or below each."""
+def _sections() -> dict[str, list[tuple[str, str, str]]]:
+    """The constants of attributes.py by the comments that head them: value, words, and the comment beside it."""
     source = (PACKAGE / "attributes.py").read_text(encoding="utf-8")
     comments = {
         token.start[0]: token.string.lstrip("# ")
@@ -205,43 +184,54 @@ def _sections() -> dict[str, list[tuple[str, str]]]:
         if token.type == tokenize.COMMENT
     }
     heads = {line: text.removeprefix("--- ") for line, text in comments.items() if text.startswith("--- ")}
-    body = ast.parse(source).body
-    found: dict[str, list[tuple[str, str]]] = {}
-    for node, after in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Constant):
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for name, value, words, line in _constants(PACKAGE / "attributes.py"):
+        head = next((text for at, text in sorted(heads.items(), reverse=True) if at < line), None)
+        if head in {None, "environment"} or name in {"INVOKE_AGENT", "PREFIX"}:
             continue
-        head = next((text for line, text in sorted(heads.items(), reverse=True) if line < node.lineno), None)
-        value = str(node.value.value)
-        if (
-            head in {None, "environment"}
-            or value in {"invoke_agent", attributes.PREFIX}
-            or value.removeprefix(attributes.PREFIX) in FIELDS
-        ):
-            continue
-        below = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
-        said = [NAMES.get(value, ""), comments.get(node.lineno, ""), " ".join(str(below).split())]
-        words = "; ".join(filter(None, said)) or _missing(value)
-        found.setdefault(str(head).partition(":")[0].partition(" (")[0], []).append((value, words))
+        if value.removeprefix(attributes.PREFIX) in FIELDS:
+            continue  # told with the receipt
+        comment = re.sub(r"^noqa: [\w, ]+(- )?", "", comments.get(line, ""))
+        said = "; ".join(filter(None, (NAMES.get(value, ""), words)))
+        found.setdefault(
+            str(head).removesuffix(", each with its kind and unit").partition(":")[0].partition(" (")[0], []
+        ).append((value, said, comment))
     return found
 
 
+def _constants(path: Path) -> Iterator[tuple[str, str, str, int]]:
+    """The constants of a module that are text: name, value, the words below, the line."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            yield ast.unparse(node.target), node.value.value, text_of(after), node.lineno
+
+
 def environment() -> str:
-    """Every environment variable that the package reads."""
-    found = {
-        match
-        for path in PACKAGE.rglob("*.py")
-        for match in re.findall(
-            r'^ENV_\w+(?:: Final)? = "(\w+)"|environ\.get\("(OTEL_\w+)"', path.read_text(), re.MULTILINE
-        )
-        for match in match
-        if match
-    }
+    """Every environment variable that the package reads, in the order of VARIABLES; others by their docstrings."""
+    found: dict[str, str] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"OTEL_[A-Z0-9_]*[A-Z0-9]", str(node.value)):
+                found.setdefault(str(node.value), "")
+        found |= {value: words for name, value, words, _ in _constants(path) if name.startswith("ENV_")}
     endpoint = (PACKAGE / "receipts" / "endpoint.py").read_text(encoding="utf-8")
-    found |= {f"OTEL_EXPORTER_OTLP_{name}" for name in re.findall(r'(?:self|env)\.get\("(\w+)"\)', endpoint)}
-    if unknown := found - set(VARIABLES):
-        _missing(f"environment variables {', '.join(sorted(unknown))}")
+    read = [f"OTEL_EXPORTER_OTLP_{name}" for name in re.findall(r'(?:self|env)\.get\("(\w+)"\)', endpoint)]
+    found = {**dict.fromkeys(read, ""), **found}
+    rows = {name: words for name, words in VARIABLES.items() if name in found}
+    ours = [name for name in sorted(found) if name.startswith("OTEL_STEPS_") and name not in rows]
+    others = [name for name in sorted(found) if name not in rows and name not in ours]
+    rows = {
+        **{name: found[name] or missing(name) for name in ours},
+        **rows,
+        **{n: found[n] or missing(n) for n in others},
+    }
     text = f"# Environment variables\n\n{PRECEDENCE}\n\n| variable | what |\n|---|---|\n"
-    return text + "".join(f"| `{name}` | {words} |\n" for name, words in VARIABLES.items() if name in found)
+    return text + "".join(f"| `{name}` | {words} |\n" for name, words in rows.items())
 
 
 def errors_page() -> str:
@@ -250,9 +240,9 @@ def errors_page() -> str:
     text = f"# Errors\n\n{ERRORS}\n```text\n{tree}\n```\n\n"
     text += "| error | category | what |\n|---|---|---|\n"
     for value in vars(errors).values():
-        if not _is_error(value) or value.__module__ != errors.__name__ or value.__name__.startswith("_"):
+        if not is_error(value) or value.__module__ != errors.__name__ or value.__name__.startswith("_"):
             continue
-        words = (inspect.getdoc(value) or _missing(value.__name__)).partition("\n\n")[0].replace("\n", " ")
+        words = (inspect.getdoc(value) or missing(value.__name__)).partition("\n\n")[0].replace("\n", " ")
         category = inspect.getattr_static(value, "category", None)
         shown = f"`{category}`" if isinstance(category, str) else "`budget_exceeded`" if category is not None else "-"
         own = {errors.StepEscalated: "`handoff_escalation`", errors.StepDenied: "`hook_denied`, `permission_denied`"}
@@ -277,7 +267,7 @@ def hooks() -> str:
 
     text = f"# Hooks\n\n{HOOKS}\n| event | when | what the answer does |\n|---|---|---|\n"
     for name in EVENT_NAMES:
-        when, answer = EVENTS.get(name) or _missing(name)
+        when, answer = EVENTS.get(name) or missing(name)
         text += f"| `{name}` | {when} | {answer} |\n"
     text += f"\n{THRESHOLDS}\n## What a handler is told\n\n| key | type | what |\n|---|---|---|\n"
     body = ast.parse((PACKAGE / "runtime" / "hooks.py").read_text(encoding="utf-8")).body
@@ -288,7 +278,7 @@ def hooks() -> str:
                 if isinstance(item, ast.AnnAssign):
                     kind = ast.unparse(item.annotation).replace("|", "\\|")
                     key = prefix + ast.unparse(item.target)
-                    text += f"| `{key}` | `{kind}` | {TOLD.get(key) or _missing(key)} |\n"
+                    text += f"| `{key}` | `{kind}` | {TOLD.get(key) or missing(key)} |\n"
     return text
 
 
@@ -323,7 +313,7 @@ def command_line() -> str:
 
 
 def _verb(command: click.Command, called: str, depth: int) -> str:
-    words = inspect.cleandoc(command.help or _missing(called))
+    words = inspect.cleandoc(command.help or missing(called))
     arguments = [p.human_readable_name for p in command.params if isinstance(p, click.Argument)]
     text = f"\n{'#' * depth} {' '.join([called, *arguments])}\n\n{words}\n"
     options = [p for p in command.params if isinstance(p, click.Option)]
@@ -333,7 +323,7 @@ def _verb(command: click.Command, called: str, depth: int) -> str:
             names = ", ".join(f"`{name}`" for name in option.opts)
             value = "" if option.is_flag else f" {_metavar(option)}"
             default = f" Default {option.default}." if option.show_default else ""
-            text += f"| {names}{value} | {option.help or _missing(names)}{default} |\n"
+            text += f"| {names}{value} | {option.help or missing(names)}{default} |\n"
     for block in filter(None, (command.epilog or "").split("\n\n")):
         title, *lines = block.removeprefix("\b\n").splitlines()
         text += f"\n{title}\n\n```text\n" + "\n".join(line.strip() for line in lines) + "\n```\n"
@@ -347,10 +337,6 @@ def _metavar(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         return " \\| ".join(option.type.choices)
     return (option.metavar or option.type.name.upper()).replace("|", "\\|")
-
-
-def _missing(what: str) -> Any:
-    raise SystemExit(f"{what}: no words for it; add them where it is defined, or in docs/generate.py")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,25 @@ NAMES: Final = {
     "otel_steps.internal_errors": "faults of our own that were survived",
 }
 
-METRICS: Final = "The dimensions of the step metrics are name, persona, model and status, where they apply."
+METRICS: Final = """\
+The dimensions of the four `otel_steps.step.*` metrics are `name`, `persona`, `model` and `status`, where they apply;
+the others have none. All go through the OpenTelemetry metrics API, to the meter provider that your program sets.
+"""
+
+MEMBERS: Final = {
+    "Steps.clock": "The FixedClock that steps look at; `advance(seconds)` lets time pass.",
+    "Account.total_input_tokens": "Input tokens of all calls.",
+    "Account.total_output_tokens": "Output tokens of all calls.",
+    "Account.total_cost_nano_usd": "What all calls cost, exact, in billionths of a dollar.",
+    "Account.total_llm_calls": "Model calls.",
+    "ToolCheck.tool": "Name of the tool.",
+}
+
+TESTING: Final = """\
+What is for tests of your agent: a pytest plugin, which is there once `otel-steps` and pytest are installed, and the
+names of `otel_steps.testing`, which work without pytest too. [Test your agent](../how-to/test-your-agent.md) shows
+their use.
+"""
 
 PRECEDENCE: Final = """\
 `configure()` wins where both say something. For receipts each `OTEL_EXPORTER_OTLP_X` below is also read as
