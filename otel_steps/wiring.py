@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 def _price(usage: Usage) -> None:
-    from .telemetry.prices import prices
+    """Price the first call, and leave the next ones to the table that is loaded now."""
+    from .telemetry.prices import price
 
-    prices().apply(usage, usage.ended_ns)
+    current: Any = state.runtime()
+    for holder in (state.defaults, current):
+        if holder.pricer is _price:
+            holder.pricer = price
+    price(usage)
 
 
 def _provider_changed(provider: TracerProvider) -> None:

@@ -11,7 +11,7 @@ from .asking import tell
 from .context import charged_scope
 from .hooks import payload
 from .receipt import build
-from .scope import PersonaScope, Scope, StepScope
+from .scope import Scope, StepScope
 from .state import runtime as current_runtime
 from .stops import gate, stop_for
 
@@ -160,20 +160,21 @@ def _price(runtime: Runtime, usage: Usage) -> None:
 
 def _add_to_windows(runtime: Runtime, scope: Scope, nano: int) -> dict[Scope, tuple[int, int]]:
     """Add the cost to the day and hour of each persona around that has such limits; their totals by persona."""
-    windows = runtime.windows
-    if windows is None:
-        return {}
-    return {
-        limited: windows.add(limited.name, nano)
-        for limited in scope.limited
-        if isinstance(limited, PersonaScope) and not limited.closed and meter.window_limits(limited)
-    }
+    totals: dict[Scope, tuple[int, int]] = {}
+    persona, windows = scope.persona, runtime.windows
+    while persona is not None and windows is not None:
+        if persona.budget is not None and not persona.closed and meter.window_limits(persona):
+            totals[persona] = windows.add(persona.name, nano)
+        persona = None if persona.parent is None else persona.parent.persona
+    return totals
 
 
 def _announce(scope: Scope) -> tuple[CompletedStep, ...]:
     """The steps around a call that the journal has not heard of, outermost first, with their totals before it."""
-    opened: list[CompletedStep] = []
     step: StepScope | None = scope.step
+    if step is None or step.announced:
+        return ()
+    opened: list[CompletedStep] = []
     while step is not None and not step.announced:
         step.announced = True
         if not step.closed:  # of a closed one the journal has the receipt

@@ -15,6 +15,8 @@ from .scope import WOKEN, PersonaScope, RunScope, Scope, StepOptions, StepScope
 from .span_guard import settle_told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..definitions import PersonaDefinition, StepDefinition
     from ..record import CompletedStep
     from .boundary import Verdict
@@ -155,6 +157,7 @@ def close(runtime: Runtime, scope: Scope, verdict: Verdict) -> None:
         scope.closed = True
         if isinstance(scope, StepScope):
             record = scope.record = build(scope, verdict.status, verdict.text, max(ended_ns, scope.started_ns))
+    scope.unwatch_limits()
     scope.parked = scope.context = None  # the context holds the scope: together they would wait for the collector
     if scope.wake == WOKEN:
         waking.settle(scope)
@@ -190,7 +193,7 @@ def hand_on(runtime: Runtime, scope: StepScope, record: CompletedStep) -> None:
             scope.run.ledger.add(record)
 
 
-def amend(runtime: Runtime, late: list[StepScope]) -> None:
+def amend(runtime: Runtime, late: Sequence[StepScope]) -> None:
     """Issue the next revision of the receipt of each closed step that late usage reached."""
     for scope in late:
         with meter.LOCK:

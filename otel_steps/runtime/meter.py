@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..bounds import nano_usd as nano_of
 from ..bounds import usd
@@ -13,7 +13,7 @@ from ..usage import CALL_MAX
 from .scope import PersonaScope, StepScope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..breach import LimitName
     from ..usage import Usage
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 LOCK = threading.RLock()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Charge:
     """What one charge came to: scopes that broke a limit by it, and closed steps whose receipts it amends."""
 
-    broke: list[Scope]
-    late: list[StepScope]
+    broke: Sequence[Scope] = ()
+    late: Sequence[StepScope] = ()
+
+
+_NOTHING_TO_DO: Final = Charge()
 
 
 def is_closed(scope: Scope) -> bool:
@@ -93,7 +96,7 @@ def charge(
             for limited in scope.limited
             if not limited.closed and _check(limited, step, usage, unmetered_stops, window_totals.get(limited))
         ]
-    return Charge(broke, late)
+    return Charge(broke, late) if broke or late else _NOTHING_TO_DO
 
 
 def _charge_own(step: StepScope, usage: Usage, nano: int) -> None:
@@ -104,7 +107,8 @@ def _charge_own(step: StepScope, usage: Usage, nano: int) -> None:
         step.unmetered_calls = max(step.unmetered_calls - 1, 0)
     else:
         step.llm_calls += 1
-    step.largest_input = max(step.largest_input, usage.input_tokens)
+    if usage.input_tokens > step.largest_input:  # noqa: PLR1730 - max() costs three times it
+        step.largest_input = usage.input_tokens
     step.cache_read_tokens += usage.cache_read_tokens
     step.cache_write_tokens += usage.cache_write_tokens
     step.reasoning_tokens += usage.reasoning_tokens
@@ -116,9 +120,9 @@ def _charge_own(step: StepScope, usage: Usage, nano: int) -> None:
         step.unmetered_calls += 1
     elif usage.cost_nano_usd is None:
         step.unpriced_calls += 1
-    if usage.price_source:
-        known = step.price_source
-        step.price_source = usage.price_source if known in {None, usage.price_source} else "mixed"
+    source = usage.price_source
+    if source and source != step.price_source:
+        step.price_source = source if step.price_source is None else "mixed"
 
 
 def _check(
@@ -127,12 +131,17 @@ def _check(
     """Whether the call just added breaks a limit of `scope` that had held before."""
     if not scope.inclusive and step is not scope:
         return False  # its limit looks at its own calls only
+    over_tokens = scope.max_tokens is not None and scope.spent_tokens() > scope.max_tokens
+    over_usd = scope.max_nano_usd is not None and scope.spent_nano_usd() > scope.max_nano_usd
+    known = usage.metered and usage.cost_nano_usd is not None
+    if known and windows is None and not over_tokens and not over_usd:
+        return False  # nearly every call
     names: list[tuple[LimitName, float]] = []
     unpriced = unmetered = None
-    if scope.max_tokens is not None and scope.spent_tokens() > scope.max_tokens:
+    if over_tokens and scope.max_tokens is not None:
         names.append(("max_tokens", scope.max_tokens))
-    if scope.max_usd is not None and scope.max_nano_usd is not None:
-        if scope.spent_nano_usd() > scope.max_nano_usd:
+    if scope.max_usd is not None:
+        if over_usd:
             names.append((scope.usd_limit_name, scope.max_usd))
         elif usage.metered and usage.cost_nano_usd is None and scope.unpriced_stops:
             names.append((scope.usd_limit_name, scope.max_usd))

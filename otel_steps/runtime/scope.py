@@ -47,8 +47,8 @@ class Scope:
     """One open step, persona or run.
 
     Inclusive totals (`total_*`) are kept eagerly in every scope around a call, so that a limit is one comparison;
-    `limited` are the scopes with limits from this one outwards. All amounts of money are integer nano-USD. A step holds
-    no reference to itself: it must go with its last user, not wait for the garbage collector.
+    `limited` are the scopes with limits from this one outwards. All amounts of money are integer nano-USD. A closed
+    step holds no reference to itself: it must go with its last user, not wait for the garbage collector.
     """
 
     __slots__ = (
@@ -59,6 +59,7 @@ class Scope:
         "context",
         "finder",
         "home",
+        "limited",
         "max_nano_usd",
         "max_tokens",
         "max_usd",
@@ -80,7 +81,6 @@ class Scope:
         "total_output",
         "unpriced_stops",
         "wake",
-        "watched",
     )
 
     kind: ScopeKind = "step"
@@ -109,8 +109,9 @@ class Scope:
         self.home: Home | None = None
         self.unpriced_stops: bool = True
         self.finder: Any = None
-        self.watched: bool = False
         self.around: tuple[Scope, ...] = () if parent is None else parent.limited
+        self.limited: tuple[Scope, ...] = self.around
+        """The open scopes with limits from this one outwards."""
         self.outermost: Scope | None = None
         if parent is None:
             self.run: RunScope | None = None
@@ -129,7 +130,7 @@ class Scope:
 
     def watch_limits(self) -> None:
         """Join the watched scopes; called once, where this scope has a limit of its own."""
-        self.watched = True
+        self.limited = (self, *self.around)
         self.home = here()
 
     @property
@@ -137,10 +138,9 @@ class Scope:
         """The innermost step from here outwards."""
         return self.parent_step
 
-    @property
-    def limited(self) -> tuple[Scope, ...]:
-        """The scopes with limits from this one outwards."""
-        return (self, *self.around) if self.watched else self.around
+    def unwatch_limits(self) -> None:
+        """Leave the watched scopes, at the end: by then its limits stop nobody, and it refers to itself no longer."""
+        self.limited = self.around
 
     @property
     def root(self) -> Scope:

@@ -61,17 +61,19 @@ def charge_span(
     context = span.get_span_context()
     parent = span.parent
     start_ns, end_ns = span.start_time or 0, span.end_time or 0
-    response_id = conventions.response_id(attributes)
+    response_id = conventions.response_id(attributes) if usage is None else usage.response_id
     report = CountedCall(
         emitter,
         0 if context is None else context.span_id,
         None if parent is None else parent.span_id,
-        conventions.report_start_ns(attributes, start_ns),
+        start_ns,
         end_ns,
         usage,
         response_id,
-        conventions.is_late_report(attributes, emitter),
     )
+    if conventions.tells_late(attributes):
+        report.start_ns = conventions.report_start_ns(attributes, start_ns)
+        report.late = conventions.is_late_report(attributes, emitter)
     verdict = finder_of(scope).judge(report)
     if verdict is Verdict.DISCARD:
         discard_duplicate(scope)

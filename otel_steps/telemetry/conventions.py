@@ -42,6 +42,7 @@ __all__ = [
     "role_at_end",
     "role_at_start",
     "service_tier",
+    "tells_late",
     "tool_name",
     "usage_written_onto",
 ]
@@ -223,6 +224,11 @@ def usage_written_onto(attributes: Mapping[str, Any] | None) -> ReportedUsage | 
     """
     a = plain(attributes)
     return read_usage(a) if has_usage(a) else None
+
+
+def tells_late(attributes: dict[str, Any]) -> bool:
+    """Whether a span is of a kind that can be a late report, or one with a start of its own."""
+    return _LOGFIRE_SPAN_TYPE in attributes
 
 
 def is_late_report(attributes: Mapping[str, Any] | None, scope_name: str) -> bool:

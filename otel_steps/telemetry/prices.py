@@ -10,7 +10,13 @@ from ..runtime import meter
 from ..runtime.state import runtime
 
 if TYPE_CHECKING:
+    from ..usage import Usage
     from .pricing import PriceTable
+
+
+def price(usage: Usage) -> None:
+    """Price a call by the table in force, as of the call's end."""
+    (runtime().price_table or prices()).apply(usage, usage.ended_ns)
 
 
 def prices() -> PriceTable:
