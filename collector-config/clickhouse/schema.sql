@@ -33,10 +33,13 @@ ENGINE = Null;
 -- 2. The receipts. A receipt comes more than once: delivery is at least once, and usage that arrives after a step closed
 -- makes a new revision of its receipt. Rows of one (tenant, receipt_id) are one receipt; the highest `version` stays.
 --
--- The partition is the week in which the step started, because that alone is the same in every row of a receipt: its
--- revisions meet in one partition, where merges leave one of them. (ended_at is the same in all revisions too, but where
--- the power failed under a process, its successor reports a receipt that had arrived once more, as `interrupted`.)
--- A week and not a day, so that a batch of old receipts stays within ClickHouse's 100 partitions per insert.
+-- The partition is the week in which the step started, because that is the same in every row of a receipt: its revisions
+-- meet in one partition, where merges leave one of them. (ended_at is the same in all revisions too, but after a loss of
+-- power the next process may report a receipt that had arrived once more, as `interrupted`, with an earlier end.)
+-- Weeks are counted modulo 80: more than are kept, so that none shares a partition with another, and fewer than the 100
+-- partitions that ClickHouse lets one insert have, so that no batch is refused, whatever clocks its receipts come from.
+--
+-- Kept for 400 days from arrival: a clock that is wrong by years makes nothing disappear.
 CREATE TABLE IF NOT EXISTS otel_steps_receipts
 (
     `tenant`               LowCardinality(String) COMMENT 'resource attribute tenant, empty where it is not set',
@@ -80,6 +83,7 @@ CREATE TABLE IF NOT EXISTS otel_steps_receipts
     `tools_called`         Array(String) CODEC(ZSTD(1)),
     `tools_denied`         Array(String) CODEC(ZSTD(1)),
     `schema`               UInt16 COMMENT 'version of the receipt''s shape',
+    `received_at`          DateTime('UTC') COMMENT 'when this row was inserted' CODEC(Delta(4), ZSTD(1)),
     -- An `interrupted` receipt yields to the one that the step itself wrote, whichever came first.
     `version`              UInt64 MATERIALIZED toUInt64(revision) * 2 + (status != 'interrupted'),
     INDEX ended_at_range ended_at TYPE minmax GRANULARITY 1,
@@ -87,10 +91,10 @@ CREATE TABLE IF NOT EXISTS otel_steps_receipts
     INDEX runs run_id TYPE bloom_filter(0.01) GRANULARITY 4
 )
 ENGINE = ReplacingMergeTree(version)
-PARTITION BY toMonday(started_at)
+PARTITION BY toRelativeWeekNum(started_at) % 80
 ORDER BY (tenant, receipt_id)
-TTL toDateTime(started_at) + INTERVAL 400 DAY
-SETTINGS ttl_only_drop_parts = 1;
+TTL received_at + INTERVAL 400 DAY
+SETTINGS merge_with_ttl_timeout = 86400;
 
 -- 3. From attributes, which arrive as text, to columns. Told by the receipt's id and not by EventName: an exporter that
 -- started while ClickHouse was away leaves that column out for as long as it lives. Nothing here raises: one odd value
@@ -137,10 +141,16 @@ SELECT
     LogAttributes['otel_steps.price_source'] AS price_source,
     JSONExtract(LogAttributes['otel_steps.tools_called'], 'Array(String)') AS tools_called,
     JSONExtract(LogAttributes['otel_steps.tools_denied'], 'Array(String)') AS tools_denied,
-    toUInt16OrZero(LogAttributes['otel_steps.schema']) AS schema
+    toUInt16OrZero(LogAttributes['otel_steps.schema']) AS schema,
+    now('UTC') AS received_at
 FROM otel_steps_landing
 WHERE LogAttributes['otel_steps.receipt_id'] != '';
 
--- 4. What everybody asks: one row per receipt, merged or not. Asking the table itself counts a receipt as often as it came.
+-- 4. What everybody asks: one row per receipt, merged or not (asking the table itself counts a receipt as often as it
+-- came). `cost_usd` is the same number as cost_nano_usd with its point set: a Decimal, so that sums are exact.
 CREATE VIEW IF NOT EXISTS otel_steps_receipts_latest AS
-SELECT * FROM otel_steps_receipts FINAL;
+SELECT
+    *,
+    reinterpret(cost_nano_usd, 'Decimal(18, 9)') AS cost_usd,
+    reinterpret(total_cost_nano_usd, 'Decimal(18, 9)') AS total_cost_usd
+FROM otel_steps_receipts FINAL;

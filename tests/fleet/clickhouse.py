@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import uuid
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from chdb.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 SQL = ROOT / "collector-config" / "clickhouse"
-TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|`[^`]*`|;", re.DOTALL)
+SPLIT = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|`[^`]*`|;", re.DOTALL)
+
+
+class _Engine(Protocol):
+    def query(self, sql: str, fmt: str = ..., *, params: dict[str, Any] | None = ...) -> object: ...
+    def close(self) -> None: ...
 
 
 class ClickHouse:
-    """One database of the engine, which keeps its files in `folder`: the same folder for the whole process.
+    """One database of the engine; statements raise RuntimeError with ClickHouse's own words.
 
-    Statements run one at a time. Raises RuntimeError with ClickHouse's own words where one fails.
+    Without a `folder` the data lives as long as one of this process's connections is open. With one it stays there, and
+    no other folder can be used in this process.
     """
 
-    def __init__(self, folder: Path, database: str = "default") -> None:
-        self._session = Session(str(folder))
-        self._scratch = folder.parent
+    def __init__(self, folder: Path | None = None, database: str = "default") -> None:
+        self._engine = cast("_Engine", Session(None if folder is None else str(folder)))
         self.database = database
         self.run(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         self.use(database)
 
     def use(self, database: str) -> None:
         """Names without a database mean those of this one from now on."""
-        self._session.query(f"USE `{database}`")
+        self.run(f"USE `{database}`")
 
-    def run(self, sql: str) -> None:
+    def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run one statement for its effect."""
-        self._session.query(sql, "Null")
+        self._engine.query(sql, "Null", params=dict(parameters) if parameters else None)
 
     def script(self, text: str) -> None:
         """Run the statements of a file, one after another."""
@@ -45,8 +53,8 @@ class ClickHouse:
             self.run(statement)
 
     def table(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Names, types (`meta`) and rows (`data`) of a SELECT."""
-        text = str(self._session.query(sql, "JSONCompact", params=dict(parameters) if parameters else None))
+        """Names and types (`meta`) and rows (`data`) of a SELECT."""
+        text = str(self._engine.query(sql, "JSONCompact", params=dict(parameters) if parameters else None))
         answer: dict[str, Any] = json.loads(text, parse_float=Decimal)
         return answer
 
@@ -65,32 +73,38 @@ class ClickHouse:
         return value
 
     def insert(self, table: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-        """Insert rows by JSON; `columns` as the insert statement names them, which may be fewer than the table has."""
-        path = self._scratch / "insert.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row) + "\n")
-        self.insert_file(table, path, "JSONEachRow", columns)
-        path.unlink()
-
-    def insert_file(self, table: str, path: Path, form: str, columns: Sequence[str]) -> None:
-        """Insert a file of a format that ClickHouse knows."""
+        """Insert rows in one statement that names `columns`, which may be fewer than the table has."""
         names = ", ".join(f"`{name}`" for name in columns)
-        structure = ", ".join(
-            f"`{row['name']}` {row['type']}" for row in self.rows(f"DESC TABLE {table}") if row["name"] in columns
-        ).replace("'", "\\'")
-        self.run(f"INSERT INTO {table} ({names}) SELECT {names} FROM file('{path}', '{form}', '{structure}')")  # noqa: S608
+        types = {row["name"]: row["type"] for row in self.rows(f"DESC TABLE {table}")}
+        structure = ", ".join(f"`{name}` {types[name]}" for name in columns).replace("'", "\\'")
+        with NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
+            file.writelines(json.dumps({name: row[name] for name in columns}) + "\n" for row in rows)
+            file.flush()
+            source = f"file('{file.name}', 'JSONEachRow', '{structure}')"
+            self.run(f"INSERT INTO {table} ({names}) SELECT {names} FROM {source}")
 
     def close(self) -> None:
         """Let go of the engine."""
-        self._session.close()
+        self._engine.close()
+
+
+@contextlib.contextmanager
+def receipts_store() -> Generator[ClickHouse]:
+    """A database of its own with the schema of receipts, gone afterwards."""
+    store = ClickHouse(database=f"test_{uuid.uuid4().hex}")
+    try:
+        store.script((SQL / "schema.sql").read_text(encoding="utf-8"))
+        yield store
+    finally:
+        store.run(f"DROP DATABASE `{store.database}`")
+        store.close()
 
 
 def statements(text: str) -> list[str]:
     """The statements of a script, split at semicolons outside of texts and comments."""
     found: list[str] = []
     start = 0
-    for match in TEXT.finditer(text):
+    for match in SPLIT.finditer(text):
         if match[0] == ";":
             found.append(text[start : match.start()])
             start = match.end()
@@ -98,10 +112,21 @@ def statements(text: str) -> list[str]:
     return [part.strip() for part in found if re.sub(r"--[^\n]*", "", part).strip()]
 
 
+def question(name: str) -> str:
+    """The statement of a file in queries/."""
+    (statement,) = statements((SQL / "queries" / f"{name}.sql").read_text(encoding="utf-8"))
+    return statement
+
+
 def _reader(kind: str) -> Callable[[Any], Any]:
     bare = kind.removeprefix("LowCardinality(").removeprefix("Nullable(")
-    make = int if re.match(r"U?Int", bare) else float if bare.startswith("Float") else _same
-    return _same if make is _same else lambda value: None if value is None else make(value)
+    if re.match(r"U?Int", bare):
+        return lambda value: None if value is None else int(value)
+    if bare.startswith("Float"):
+        return lambda value: None if value is None else float(value)
+    if bare.startswith("Decimal"):
+        return lambda value: None if value is None else Decimal(value)
+    return _same
 
 
 def _same(value: Any) -> Any:

@@ -19,7 +19,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fleet.clickhouse import ClickHouse
@@ -45,6 +45,8 @@ class ClickHouseHttp:
         """So many inserts are kept and their connection is cut before the answer: the exporter sends them again."""
         self.inserts = 0
         """Inserts that were kept."""
+        self.refused = 0
+        """Inserts that were answered with `refusal`."""
         self.columns: list[tuple[str, ...]] = []
         """The columns of each insert, as its statement named them."""
         self.lock = threading.Lock()
@@ -73,7 +75,7 @@ class ClickHouseHttp:
             self._thread.join()
             self._server = self._thread = None
 
-    def __enter__(self) -> ClickHouseHttp:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -97,9 +99,7 @@ class ClickHouseHttp:
         with NamedTemporaryFile(suffix=".native") as file:
             file.write(data)
             file.flush()
-            self.store.run(
-                f"INSERT INTO {table} ({columns}) SELECT {columns} FROM file('{file.name}', 'Native')"  # noqa: S608
-            )
+            self.store.run(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM file('{file.name}', 'Native')")
         self.inserts += 1
         self.columns.append(tuple(name.strip(' \t\n`"') for name in columns.split(",")))
 
@@ -128,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_insert = INSERT.fullmatch(sql) is not None
         if is_insert and self.owner.refusal is not None:
             status, text = self.owner.refusal
+            self.owner.refused += 1
             self._reply(status, text.encode())
             return
         try:

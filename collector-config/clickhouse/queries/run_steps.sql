@@ -13,12 +13,12 @@ SELECT
     step.model AS model,
     step.status AS status,
     step.llm_calls AS calls,
-    toDecimal128(step.cost_nano_usd, 9) / 1000000000 AS usd,
-    toDecimal128(step.total_cost_nano_usd, 9) / 1000000000 AS usd_inclusive,
+    step.cost_usd AS usd,
+    step.total_cost_usd AS usd_inclusive,
     step.started_at AS began,
     dateDiff('millisecond', step.started_at, step.ended_at) AS took_ms,
     step.trace_id AS trace,
     step.receipt_id AS receipt
 FROM steps AS step
-LEFT JOIN steps AS around ON around.receipt_id = step.parent_receipt_id
+LEFT JOIN steps AS around ON around.tenant = step.tenant AND around.receipt_id = step.parent_receipt_id
 ORDER BY began, receipt;

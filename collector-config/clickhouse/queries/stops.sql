@@ -9,8 +9,7 @@ SELECT
     countIf(status = 'failed') AS failed,
     countIf(status = 'skipped') AS skipped,
     countIf(status = 'escalated') AS escalated,
-    sum(toInt128(total_cost_nano_usd)) AS nano_usd,
-    toDecimal128(nano_usd, 9) / 1000000000 AS usd,
+    sum(total_cost_usd) AS usd,
     max(ended_at) AS last_at
 FROM otel_steps_receipts_latest
 WHERE ended_at >= {from:DateTime('UTC')} AND ended_at < {to:DateTime('UTC')}
