@@ -43,6 +43,7 @@ def make(folder: Path, names: Sequence[str] = ()) -> DevSecrets:
                 *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
                 *("-days", str(DAYS), "-subj", "/CN=otel-steps development"),
                 *("-addext", f"subjectAltName={hosts},IP:127.0.0.1"),
+                *("-addext", "keyUsage=critical,digitalSignature,keyCertSign"),  # it signs itself
                 *("-keyout", str(made.key), "-out", str(made.certificate)),
             ],
             check=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,7 +24,6 @@ from tests.fleet.landing import Landing, landing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 DEAR_NANO_USD = 50_000_000
 
@@ -158,7 +158,7 @@ def test_a_tenant_comes_from_the_token_and_cannot_be_claimed(fleet_gateway: Gate
 
 
 def test_a_second_authorization_header_claims_nothing(fleet_gateway: Gateway, clickhouse: Landing) -> None:
-    credentials = grpc.ssl_channel_credentials(open(fleet_gateway.secrets.certificate, "rb").read())  # noqa: SIM115, PTH123
+    credentials = grpc.ssl_channel_credentials(Path(fleet_gateway.secrets.certificate).read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{fleet_gateway.grpc_port}", credentials) as channel:
         export = channel.unary_unary(
             "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -221,7 +221,7 @@ SPANS: Mapping[str, Mapping[str, Any]] = {
 
 
 def test_traces_with_errors_stops_refusals_or_dear_steps_are_kept_whole_and_receipts_of_all(
-    fleet_gateway: Gateway, clickhouse: Landing, jaeger_server: JaegerServer
+    fleet_gateway: Gateway, clickhouse: Landing, jaeger_server: JaegerServer, quiet_environment: None
 ) -> None:
     exporter = OTLPSpanExporter(
         endpoint=f"{fleet_gateway.http_endpoint}/v1/traces",
@@ -330,6 +330,6 @@ def test_a_gateway_short_of_memory_refuses_before_it_keeps(
 
 
 def test_without_its_list_of_tokens_it_does_not_start(tmp_path: Path, secrets: Secrets) -> None:
-    with pytest.raises(AssertionError, match=r"(?s)ended at once.*no such file"):
+    with pytest.raises(AssertionError, match=r"(?s)ended at once.*failed to read credentials file"):
         with gateway(tmp_path / "gateway", secrets, {"OTEL_STEPS_GATEWAY_TOKENS": str(tmp_path / "missing")}):
             pytest.fail("it took requests without knowing whose")
