@@ -34,7 +34,8 @@ class ClickHouse:
     """
 
     def __init__(self, folder: Path | None = None, database: str = "default") -> None:
-        self._engine = cast("_Engine", Session(None if folder is None else str(folder)))
+        connect = cast("Callable[[str | None], _Engine]", Session)  # the package has no types
+        self._engine = connect(None if folder is None else str(folder))
         self.database = database
         self.run(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         self.use(database)

@@ -45,7 +45,7 @@ def exporter_rows(request: bytes) -> list[dict[str, Any]]:
             for record in of_scope.log_records:
                 seconds, nanos = divmod(record.time_unix_nano or record.observed_time_unix_nano, 1_000_000_000)
                 values = (
-                    f"{seconds}.{nanos:09d}",
+                    f"{seconds:010d}.{nanos:09d}",
                     record.trace_id.hex(),
                     record.span_id.hex(),
                     record.flags & 0xFF,

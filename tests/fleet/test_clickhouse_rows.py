@@ -1,7 +1,8 @@
-"""The rows that the store's tests insert are those that the Collector's exporter inserts, and it is answered as it asks."""
+"""The rows that the store's tests insert are those of the Collector's exporter, and it is answered as it asks."""
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
+from otel_steps.definitions import is_list, is_mapping
 from otel_steps.receipts.otlp import Encoder
 from tests.collector.servers import CollectorServer, collector, wait_until
 from tests.fleet.clickhouse import SQL, ClickHouse, receipts_store, statements
@@ -80,9 +82,9 @@ def odd_request() -> bytes:
 def value(raw: Any) -> AnyValue:
     if raw is None:
         return AnyValue()
-    if isinstance(raw, dict):
+    if is_mapping(raw):
         return AnyValue(kvlist_value=KeyValueList(values=[KeyValue(key=k, value=value(v)) for k, v in raw.items()]))
-    if isinstance(raw, list):
+    if is_list(raw):
         return AnyValue(array_value=ArrayValue(values=[value(item) for item in raw]))
     kinds = {bool: "bool_value", int: "int_value", float: "double_value", str: "string_value", bytes: "bytes_value"}
     return AnyValue(**{kinds[type(raw)]: raw})
