@@ -1,4 +1,4 @@
-"""ClickHouse as the Collectors of a fleet see it: the engine behind its HTTP side, in a process of its own that can be killed."""
+"""ClickHouse as the Collectors of a fleet see it: the engine behind its HTTP side, in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA = CONFIGS / "clickhouse" / "schema.sql"
 ARRIVALS = """
-CREATE TABLE IF NOT EXISTS arrivals (tenant String, receipt_id String, name String) ENGINE = MergeTree ORDER BY receipt_id;
+CREATE TABLE IF NOT EXISTS arrivals (tenant String, receipt_id String, name String)
+ENGINE = MergeTree ORDER BY receipt_id;
 CREATE MATERIALIZED VIEW IF NOT EXISTS arrivals_mv TO arrivals AS
 SELECT ResourceAttributes['tenant'] AS tenant, LogAttributes['otel_steps.receipt_id'] AS receipt_id,
        LogAttributes['otel_steps.name'] AS name
