@@ -14,6 +14,8 @@ from otel_steps import drain_completed_steps, persona, record_llm_usage, run, st
 from otel_steps.record import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_steps.record import CompletedStep
 
 PRICED = "gpt-4o"
@@ -27,6 +29,16 @@ def run_agents(rounds: int = 20) -> list[CompletedStep]:
         _one_run(number)
         _no_run(number)
     return drain_completed_steps()
+
+
+def newest(receipts: Sequence[CompletedStep]) -> list[CompletedStep]:
+    """Of each receipt the highest revision, one of the step's own before an interrupted one."""
+    chosen: dict[str, CompletedStep] = {}
+    for each in receipts:
+        have = chosen.setdefault(each.receipt_id, each)
+        if (each.revision, each.status != "interrupted") > (have.revision, have.status != "interrupted"):
+            chosen[each.receipt_id] = each
+    return list(chosen.values())
 
 
 def interrupted(receipt: CompletedStep) -> CompletedStep:
