@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 sys.dont_write_bytecode = True  # nothing is written beside the manifests
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from build import BuildError, ToolMissingError, build, say  # noqa: E402 - see above
 from recipes import KAFKA  # noqa: E402
+
+from build import BuildError, ToolMissingError, build, say  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, settings = prepare(parsed.folder, parsed.port, parsed.controller_port or parsed.port + 1)
     except BuildError as error:
         say(str(error))
-        return error.exit_code
-    os.execv(command[0], [*command, "kafka.Kafka", str(settings)])
+        code = error.exit_code
+    else:
+        os.execv(command[0], [*command, "kafka.Kafka", str(settings)])
+    return code
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Make a certificate and a token for a gateway of one's own machine, where they are missing: dev_secrets.py FOLDER [NAME...]
+"""Make a certificate and a token for a gateway of one's own machine, where they are missing.
 
-Writes into FOLDER: `server.pem` (what clients trust, too), `server.key`, `tokens` (the gateway's list) and `token` (the one
-in it, of the tenant `dev`). NAMEs are further host names of the certificate. Needs the `openssl` command. For a real fleet
-take certificates of your own authority and a token for each tenant, as docs/how-to/collectors.md says.
+    dev_secrets.py FOLDER [NAME...]
+
+Writes into FOLDER: `server.pem` (what clients trust, too), `server.key`, `tokens` (the gateway's list) and `token` (the
+one in it, of the tenant `dev`). NAMEs are further host names of the certificate. Needs the `openssl` command. For a
+real fleet take certificates of your own authority and a token for each tenant, as docs/how-to/collectors.md says.
 """
 
 from __future__ import annotations
