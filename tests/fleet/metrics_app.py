@@ -17,6 +17,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
@@ -26,6 +27,8 @@ from otel_steps import StepBudgetExceeded, persona, record_llm_usage, step
 BEYOND_MEMORY = 10_050
 """Receipts that the memory's bound of 10,000 does not hold."""
 ROUND_S = 0.3
+SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600]
+"""As docs/how-to/metrics-and-alerts.md advises: the buckets that the receipts' histogram has."""
 
 Boundary = Literal["fail", "escalate"]
 
@@ -53,7 +56,7 @@ def work() -> None:
                 contextlib.suppress(StepBudgetExceeded),
                 step("draft", max_usd=0.05, max_tokens=50, error_boundary=boundary),
             ):
-                record_llm_usage("claude-sonnet-4-5", 900, 300, 0.08)
+                record_llm_usage("claude-sonnet-4-5", 900, 300, 5.0)  # so that the day's budget is soon spent
         with step("translate"):
             record_llm_usage("home-grown-1", 100, 50)
     with step("listen"), trace.get_tracer("an.instrumentation").start_as_current_span("chat gpt-5-mini") as span:
@@ -66,6 +69,9 @@ def main() -> None:
     provider = MeterProvider(
         [PeriodicExportingMetricReader(OTLPMetricExporter(f"{collector}/v1/metrics"), export_interval_millis=500)],
         Resource.create(),
+        views=[
+            View(instrument_name="otel_steps.step.duration", aggregation=ExplicitBucketHistogramAggregation(SECONDS))
+        ],
     )
     metrics.set_meter_provider(provider)
     if kind == "refused":

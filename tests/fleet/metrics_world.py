@@ -1,4 +1,4 @@
-"""A small fleet in trouble, for the tests of metrics: services, Collector, Jaeger, VictoriaMetrics, vmalert; all real."""
+"""A small fleet in trouble, for the tests of metrics: its services, Collector, Jaeger, VictoriaMetrics and vmalert."""
 
 from __future__ import annotations
 

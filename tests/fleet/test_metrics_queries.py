@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 QUIET = {
     "OtelStepsCollectorDown": 'up{job=~"otel_steps|otel_collector"}',
     "OtelStepsCollectorRefusesReceipts": 'rate({__name__=~"otelcol_receiver_refused_log_records(_total)?"}[5m])',
-    "OtelStepsDailyBudgetNearlySpent": "otel_steps:daily_budget_used:ratio",
 }
 """Alerts that this fleet gives no cause for, each with its expression up to the threshold."""
 
@@ -150,3 +149,14 @@ def test_a_stop_tells_its_limit_and_boundary(fleet: World) -> None:
         'otel_steps:stops_total{source="receipts",otel_steps_name="read on",otel_steps_error_boundary="continue"}',
         fleet,
     )
+
+
+def test_a_collector_that_is_gone_is_told(fleet: World) -> None:
+    (rule,) = [each for each in alerting_rules() if each["alert"] == "OtelStepsCollectorDown"]
+    fleet.collector.kill()
+    both = wait_until(
+        lambda: found if len(found := fleet.metrics.query(rule["expr"])) == 2 else None, what=rule["expr"], timeout_s=30
+    )
+    assert {series.labels["job"] for series in both} == {"otel_steps", "otel_collector"}
+    fleet.collector.start()
+    wait_until(lambda: not fleet.metrics.query(rule["expr"]), what="up again", timeout_s=30)
