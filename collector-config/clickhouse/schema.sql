@@ -36,8 +36,8 @@ ENGINE = Null;
 -- The partition is the week in which the step started, because that is the same in every row of a receipt: its revisions
 -- meet in one partition, where merges leave one of them. (ended_at is the same in all revisions too, but after a loss of
 -- power the next process may report a receipt that had arrived once more, as `interrupted`, with an earlier end.)
--- Weeks are counted modulo 80: more than are kept, so that none shares a partition with another, and fewer than the 100
--- partitions that ClickHouse lets one insert have, so that no batch is refused, whatever clocks its receipts come from.
+-- Weeks are counted modulo 80: more than are kept, and fewer than the 100 partitions that ClickHouse lets one insert have,
+-- so that no batch is refused, whatever clocks its receipts come from.
 --
 -- Kept for 400 days from arrival: a clock that is wrong by years makes nothing disappear.
 CREATE TABLE IF NOT EXISTS otel_steps_receipts

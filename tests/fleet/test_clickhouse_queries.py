@@ -219,7 +219,7 @@ def test_duplicates(fleet: Fleet) -> None:
 
 
 def test_merges_change_no_answer(fleet: Fleet) -> None:
-    parameters = {"top": 50, "run": fleet.of("")[0].run_id or ""}
+    parameters: dict[str, Any] = {"top": 50, "run": fleet.of("")[0].run_id or ""}
     names = sorted(path.stem for path in (SQL / "queries").glob("*.sql"))
     before = {name: fleet.ask(name, **parameters) for name in names}
     rows = fleet.store.value("SELECT count() FROM otel_steps_receipts")
@@ -252,6 +252,11 @@ def test_each_file_says_what_it_answers_and_what_it_takes(path: Any) -> None:
     assert parameters == set(re.findall(r"\b(?:from|to|tenant|top|run)\b(?=[, (;.])", re.sub(r"\([^)]*\)", "", told)))
     assert "otel_steps_receipts_latest" in text
     assert not re.search(r"otel_steps_receipts\b(?!_latest)", text), "the table itself counts receipts twice"
+
+
+def test_the_readme_lists_every_question() -> None:
+    readme = (SQL / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)\.sql`", readme)) == {path.stem for path in SQL.rglob("*.sql")}
 
 
 def test_every_question_is_tested() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_steps.record import CompletedStep
-from tests.fleet.clickhouse import ClickHouse, question, receipts_store
+from tests.fleet.clickhouse import SQL, ClickHouse, question, receipts_store
 from tests.fleet.clickhouse_receipts import interrupted, newest, run_agents
 from tests.fleet.clickhouse_rows import COLUMNS, RESOURCE, WITHOUT_EVENT, receipt_rows
 
@@ -199,14 +200,26 @@ def test_receipts_are_kept_for_400_days_from_their_arrival_and_no_longer(store: 
     assert [row["receipt_id"] for row in latest(store)] == ["399 days", "from a wrong clock", "new"]
 
 
+def test_what_the_readme_says_to_keep_less_and_to_remove_a_tenant_does(store: ClickHouse) -> None:
+    readme = (SQL / "README.md").read_text(encoding="utf-8")
+    (shorter,) = re.findall(r"^    (ALTER TABLE .+ MODIFY TTL .+)$", readme, re.MULTILINE)
+    (removal,) = re.findall(r"`(DELETE FROM .+)`", readme)
+    insert(store, [receipt()])
+    insert(store, [receipt(receipt_id="kept")], tenant="other")
+    old = "'old' AS receipt_id, 'other' AS tenant, now('UTC') - INTERVAL 100 DAY AS received_at"
+    store.run(f"INSERT INTO otel_steps_receipts SELECT * REPLACE ({old}) FROM (SELECT * FROM otel_steps_receipts)")
+    store.run(shorter)
+    store.run(removal)
+    merge(store)
+    assert [row["receipt_id"] for row in latest(store)] == ["kept"]
+
+
 def test_weeks_that_are_kept_at_the_same_time_have_partitions_of_their_own(store: ClickHouse) -> None:
     weeks = "SELECT toDateTime64('2026-11-24 00:00:00', 9, 'UTC') + INTERVAL number WEEK AS at FROM numbers(75)"
     assert store.value(f"SELECT uniqExact(toRelativeWeekNum(at) % 80) FROM ({weeks})") == 75
 
 
 def test_the_schema_can_be_run_again(store: ClickHouse) -> None:
-    from tests.fleet.clickhouse import SQL
-
     insert(store, [receipt()])
     store.script((SQL / "schema.sql").read_text(encoding="utf-8"))
     insert(store, [receipt(receipt_id="second")])
