@@ -160,7 +160,7 @@ def test_a_tenant_comes_from_the_token_and_cannot_be_claimed(fleet_gateway: Gate
 def test_a_second_authorization_header_claims_nothing(fleet_gateway: Gateway, clickhouse: Landing) -> None:
     credentials = grpc.ssl_channel_credentials(Path(fleet_gateway.secrets.certificate).read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{fleet_gateway.grpc_port}", credentials) as channel:
-        export = channel.unary_unary(
+        export: grpc.UnaryUnaryMultiCallable[ExportLogsServiceRequest, bytes] = channel.unary_unary(
             "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             request_serializer=ExportLogsServiceRequest.SerializeToString,
             response_deserializer=None,
