@@ -25,20 +25,26 @@ class Broker:
         built("kafka")
         self.port, self._controller_port = free_ports(2)
         self.address = f"127.0.0.1:{self.port}"
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def log(self) -> str:
         """What it wrote, over all its starts."""
-        path = self._folder / "broker.log"
+        path = self.folder / "broker.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; with `wait`, until it listens."""
-        self._folder.mkdir(exist_ok=True)
-        command = [sys.executable, str(BROKER), str(self._folder / "data"), f"--port={self.port}"]
-        with (self._folder / "broker.log").open("ab") as log:
+        self.folder.mkdir(exist_ok=True)
+        command = [sys.executable, str(BROKER), str(self.folder / "data"), f"--port={self.port}"]
+        with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, f"--controller-port={self._controller_port}"],
                 env=clean_environment(),
