@@ -5,7 +5,7 @@
 -- and let the exporter write to the landing table:
 --     clickhouse: {endpoint: ..., database: otel, logs_table_name: otel_steps_landing, create_schema: false}
 --
--- Needs ClickHouse 23.8 or newer.
+-- Tested with the engines of ClickHouse 26.5 and 26.9.
 
 -- 1. The rows as the Collector's clickhouseexporter inserts them: the columns of its logs table. Nothing is kept here:
 -- each insert flows through the view below, and is acknowledged when the view's rows are written.

@@ -1,4 +1,4 @@
-"""How much disk receipts take in ClickHouse: `python -m tests.fleet.clickhouse_sizing [RECEIPTS]`, a million in a minute.
+"""What receipts take on disk in ClickHouse: `python -m tests.fleet.clickhouse_sizing [RECEIPTS]`, a million by default.
 
 Made up in the engine with the spread of a fleet: 6 services, 40 steps, 12 personas, 8 models, runs of 8 receipts with
 random ids, costs and token counts over three decades, 3 % with an error text, 2 % amended.
