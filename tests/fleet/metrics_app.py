@@ -66,14 +66,6 @@ def work() -> None:
 def main() -> None:
     kind, collector = sys.argv[1:]
     logging.disable(logging.CRITICAL)  # each round would warn of what it is there to provoke
-    provider = MeterProvider(
-        [PeriodicExportingMetricReader(OTLPMetricExporter(f"{collector}/v1/metrics"), export_interval_millis=500)],
-        Resource.create(),
-        views=[
-            View(instrument_name="otel_steps.step.duration", aggregation=ExplicitBucketHistogramAggregation(SECONDS))
-        ],
-    )
-    metrics.set_meter_provider(provider)
     if kind == "refused":
         tracer_provider = TracerProvider()
         tracer_provider.add_span_processor(Failing())
@@ -83,6 +75,15 @@ def main() -> None:
         for _ in range(BEYOND_MEMORY):
             with step("plan"):
                 pass
+    # After that, so that no sample tells of a moment at which nothing waited.
+    provider = MeterProvider(
+        [PeriodicExportingMetricReader(OTLPMetricExporter(f"{collector}/v1/metrics"), export_interval_millis=500)],
+        Resource.create(),
+        views=[
+            View(instrument_name="otel_steps.step.duration", aggregation=ExplicitBucketHistogramAggregation(SECONDS))
+        ],
+    )
+    metrics.set_meter_provider(provider)
     while True:
         with contextlib.suppress(RuntimeError):  # the failing processor's, from the span that is not a step's
             work()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.fleet.metrics_world import ALERTS, CONFIGS, RULES
+from tests.collector.servers import CONFIGS
+from tests.fleet.metrics_world import ALERTS, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
