@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.fleet.clickhouse import ClickHouse, question, receipts_store
 
-RECEIPTS = 200_000
+RECEIPTS = 140_000
 STEPS = 7
 BIG = 2**53 + 1
 WINDOW = {"from": "2026-11-01 00:00:00", "to": "2026-11-03 00:00:00", "tenant": ""}
