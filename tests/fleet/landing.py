@@ -60,7 +60,19 @@ class Landing:
     def ask(self, sql: str) -> list[tuple[str, ...]]:
         """The rows of a SELECT whose columns are all String."""
         with urllib.request.urlopen(urllib.request.Request(self.url, data=sql.encode()), timeout=20) as response:
-            return read_block(response.read())
+            body: bytes = response.read()
+            return read_block(body) if body else []
+
+    def refuse(self) -> None:
+        """Take the landing table away: every insert is refused."""
+        self.ask("DROP VIEW arrivals_mv")
+        self.ask("RENAME TABLE otel_steps_landing TO otel_steps_landing_away")
+
+    def accept(self) -> None:
+        """Put it back, by a start of its own."""
+        self.ask("RENAME TABLE otel_steps_landing_away TO otel_steps_landing")
+        self.kill()
+        self.start()
 
     def arrived(self) -> Counter[str]:
         """Receipts by id, each as often as it was inserted."""

@@ -297,6 +297,17 @@ def test_a_full_queue_refuses_and_nothing_that_was_taken_is_lost(tmp_path: Path,
             wait_until(lambda: refused_with(server, step("again")) == 200, what="room again")
 
 
+def test_what_clickhouse_refuses_waits_in_the_queue(tmp_path: Path, secrets: Secrets) -> None:
+    with landing(tmp_path / "clickhouse") as store:
+        env = {**store.env, "OTEL_STEPS_GATEWAY_RECEIPTS_TO": "clickhouse"}
+        with gateway(tmp_path / "gateway", secrets, env) as server:
+            store.refuse()
+            server.send_logs(step("refused at first"))
+            wait_until(lambda: "UNKNOWN_TABLE" in server.log, what="a refusal", timeout_s=20)
+            store.accept()
+            wait_until(lambda: "refused at first" in store.arrived(), what="the receipt", timeout_s=30)
+
+
 def test_a_gateway_short_of_memory_refuses_before_it_keeps(
     tmp_path: Path, secrets: Secrets, quiet_environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,3 +157,13 @@ def test_without_kafka_the_gateway_goes_on_taking_and_keeps(fleet: Fleet) -> Non
     fleet.gateway.start()
     fleet.broker.start()
     wait_until(lambda: ids <= set(fleet.clickhouse.arrived()), what="what waited at the gateway", timeout_s=DRAIN_S)
+
+
+def test_what_clickhouse_refuses_stays_in_kafka_until_it_is_taken(fleet: Fleet) -> None:
+    fleet.clickhouse.refuse()
+    ids = {f"refused-{number}" for number in range(50)}
+    fleet.gateway.send_logs(logs_request([receipt(receipt_id=each) for each in sorted(ids)], service="fleet"))
+    before = fleet.consumer.log.count("otel_steps_landing")
+    wait_until(lambda: fleet.consumer.log.count("otel_steps_landing") > before, what="a refusal", timeout_s=30)
+    fleet.clickhouse.accept()
+    wait_until(lambda: ids <= set(fleet.clickhouse.arrived()), what="what was refused", timeout_s=DRAIN_S)
