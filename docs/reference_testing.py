@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, Final
 
 from reference_api import entry, missing
 from reference_words import TESTING
 
-import _otel_steps_pytest as plugin
 from otel_steps import testing
+
+(_POINT,) = entry_points(group="pytest11", name="otel_steps")
+PLUGIN: Final[Any] = _POINT.load()
 
 
 class _Asked:
@@ -45,15 +48,15 @@ def asked() -> _Asked:
     """What the plugin adds to pytest."""
     found = _Asked()
     any_kind: Any = found
-    plugin.pytest_addoption(any_kind)
-    plugin.pytest_configure(any_kind)
+    PLUGIN.pytest_addoption(any_kind)
+    PLUGIN.pytest_configure(any_kind)
     return found
 
 
 def fixtures() -> dict[str, tuple[str, str]]:
     """The plugin's fixtures: what each gives, and its words."""
     found: dict[str, tuple[str, str]] = {}
-    for node in ast.parse(inspect.getsource(plugin)).body:
+    for node in ast.parse(inspect.getsource(PLUGIN)).body:
         if isinstance(node, ast.FunctionDef) and any(
             "pytest.fixture" in ast.unparse(one) for one in node.decorator_list
         ):

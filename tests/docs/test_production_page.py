@@ -64,7 +64,7 @@ def test_the_workers_of_the_page_deliver_before_they_end(readers_machine: Path) 
             "OTEL_STEPS_STORE": str(readers_machine / "receipts"),
         }
         with served(readers_machine, environment) as port, ThreadPoolExecutor(6) as pool:
-            assert all(pool.map(lambda _: ask(port), range(REQUESTS)))
+            assert all(pool.map(ask, [port] * REQUESTS))
         assert len(receiver.taken) == len(provider.requests) == REQUESTS + 1
 
 
