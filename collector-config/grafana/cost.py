@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as build
-from panels import COST, FINISHED, RECEIPT, STEP, board, graph, number, per_minute, rows, with_step_choices
+from panels import COST, FINISHED, RECEIPT, STEP, board, filled, graph, number, per_minute, rows, with_step_choices
 
 BY_STEP: Final = "service_name, otel_steps_persona, otel_steps_name, otel_steps_model"
 DEAREST: Final = f"topk(20, sum by ({BY_STEP}) ({COST}))"
@@ -101,6 +101,4 @@ def cost() -> build.Dashboard:
         "percentunit",
         "Steps with a limit of their own, by what was nested in them too, in the last hour. From receipts.",
     )
-    for panel in (*figures, dearest, *graphs, tokens, used):
-        made.with_panel(panel)
-    return made
+    return filled(made, (*figures, dearest, *graphs, tokens, used))

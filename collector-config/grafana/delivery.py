@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from panels import PROCESS, board, choice, graph, number, per_minute
+from panels import PROCESS, board, choice, filled, graph, number, per_minute
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import dashboard as build
@@ -118,6 +118,4 @@ def delivery() -> build.Dashboard:
             "Resident. At its limit it refuses what comes in.",
         ),
     )
-    for panel in (*figures, *receipts, *collector):
-        made.with_panel(panel)
-    return made
+    return filled(made, (*figures, *receipts, *collector))

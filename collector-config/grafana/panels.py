@@ -34,6 +34,10 @@ JAEGER_LINK: Final = (
 )
 
 
+REFS: Final = "ABCDEF"
+"""Names of the queries of one panel."""
+
+
 def per_minute(counter: str, by: str = "") -> str:
     """How fast `counter` rises, summed by labels if any are given."""
     return f"60 * sum{f' by ({by})' if by else ''} (rate({counter}[$__rate_interval]))"
@@ -44,9 +48,9 @@ def instant(expr: str, ref: str = "A") -> build_query.Dataquery:
     return build_query.Dataquery().expr(expr).instant().format(PromQueryFormat.TABLE).ref_id(ref)
 
 
-def over_time(expr: str, legend: str) -> build_query.Dataquery:
+def over_time(expr: str, legend: str, ref: str) -> build_query.Dataquery:
     """A line for each series of `expr`, named by `legend`."""
-    return build_query.Dataquery().expr(expr).range().legend_format(legend)
+    return build_query.Dataquery().expr(expr).range().legend_format(legend).ref_id(ref)
 
 
 def number(
@@ -66,6 +70,7 @@ def number(
         .unit(unit)
         .no_value("no data")
         .graph_mode(look.BigValueGraphMode.NONE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .thresholds(build.ThresholdsConfig().mode(shape.ThresholdsMode.ABSOLUTE).steps(steps))
         .height(4)
         .span(4)
@@ -96,8 +101,8 @@ def graph(
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(look.StackingMode.NORMAL))
-    for expr, legend in lines:
-        panel.with_target(over_time(expr, legend))
+    for ref, (expr, legend) in zip(REFS, lines, strict=False):
+        panel.with_target(over_time(expr, legend, ref))
     return panel
 
 
@@ -105,7 +110,7 @@ def rows(
     title: str, columns: Mapping[str, tuple[str, str]], what: str, *, sort: str, link: bool = False
 ) -> table.Panel:
     """A table: its columns by their names, each a query and a unit, joined over their labels; biggest `sort` first."""
-    refs = dict(zip("ABCDEF", columns, strict=False))
+    refs = dict(zip(REFS, columns, strict=False))
     renamed = {"Value" if len(refs) == 1 else f"Value #{ref}": name for ref, name in refs.items()}
     panel = (
         table.Panel()
@@ -155,6 +160,15 @@ def board(uid: str, title: str, what: str) -> build.Dashboard:
         )
         .with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
+
+
+def filled(
+    dashboard: build.Dashboard, panels: Sequence[stat.Panel | timeseries.Panel | table.Panel]
+) -> build.Dashboard:
+    """The dashboard with these panels, numbered so that links to one stay right."""
+    for number_of, panel in enumerate(panels, start=1):
+        dashboard.with_panel(panel.id(number_of))
+    return dashboard
 
 
 def choice(name: str, label: str, metric: str, of: str) -> build.QueryVariable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from panels import FINISHED, RECEIPT, STEP, board, graph, number, per_minute, rows, with_step_choices
+from panels import FINISHED, RECEIPT, STEP, board, filled, graph, number, per_minute, rows, with_step_choices
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import dashboard as build
@@ -102,6 +102,4 @@ def steps() -> build.Dashboard:
         "s",
         "95 of 100 end within.",
     )
-    for panel in (*figures, statuses, stopped, causes, durations, slowest):
-        made.with_panel(panel)
-    return made
+    return filled(made, (*figures, statuses, stopped, causes, durations, slowest))

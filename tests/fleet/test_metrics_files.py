@@ -124,7 +124,9 @@ def test_each_panel_has_a_unit_a_description_and_a_query() -> None:
             ]
             assert panel["fieldConfig"]["defaults"].get("unit") or "unit" in overridden, panel["title"]
             assert panel["description"], panel["title"]
-            assert panel["targets"], panel["title"]
+            refs = [target["refId"] for target in panel["targets"]]
+            assert refs, panel["title"]
+            assert len(set(refs)) == len(refs), panel["title"]
             assert panel["datasource"]["uid"] == "${datasource}"
 
 
