@@ -20,6 +20,7 @@ from tests.matrix.environments import ROOT, python_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from otel_steps.testing.provider import Request
@@ -121,22 +122,26 @@ def receipts_in(store: Path) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda receipt: str(receipt["ended_at"]))
 
 
+Runs = dict[tuple[Example, Form], "Future[Ended]"]
+
+
 @pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """What the tests of this session ask for, some runs at once, so that none is waited for alone."""
-    asked = {
-        (item.callspec.params["example"], item.callspec.params["form"]): None
-        for item in request.session.items
-        if hasattr(item, "callspec") and {"example", "form"} <= set(item.callspec.params)
-    }
+    items: list[Any] = request.session.items
+    parameters: list[dict[str, Any]] = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    asked: list[tuple[Example, Form]] = [(one["example"], one["form"]) for one in parameters if "form" in one]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {key: pool.submit(run, *key, tmp_path_factory.mktemp(f"{key[0].name}-{key[1]}")) for key in asked}
+        yield {
+            (example, form): pool.submit(run, example, form, tmp_path_factory.mktemp(f"{example.name}-{form}"))
+            for example, form in asked
+        }
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_is_counted_and_stopped(example: Example, form: Form, runs: Any) -> None:
-    ended: Ended = runs[example, form].result()
+def test_an_example_is_counted_and_stopped(example: Example, form: Form, runs: Runs) -> None:
+    ended = runs[example, form].result()
     lines = [line for line in ended.out.splitlines() if line in {ANSWER, FALLBACK}]
     if form == "edited":
         assert (ended.code, lines) == (0, [ANSWER, FALLBACK]), ended.out + ended.err
