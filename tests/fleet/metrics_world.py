@@ -95,7 +95,10 @@ def service(folder: Path, kind: str, collector: CollectorServer, **env: str) -> 
         try:
             yield
         finally:
-            process.communicate(timeout=30)
+            try:
+                process.communicate(timeout=30)
+            finally:
+                process.kill()  # nothing, where it has ended
     assert process.returncode == 0, (folder / f"{kind}.log").read_text()
 
 

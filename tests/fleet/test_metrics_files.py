@@ -14,7 +14,7 @@ import yaml
 
 from tests.collector.readings import total
 from tests.collector.senders import logs_request, receipt
-from tests.collector.servers import CONFIGS, binary, wait_until
+from tests.collector.servers import CONFIGS, binary, started, wait_until
 from tests.fleet.collectors import Gateway, Secrets
 from tests.fleet.metrics_queries import DASHBOARDS, alerting_rules, load, panels, recording_rules
 from tests.fleet.metrics_world import ALERTS, FRAGMENT, RULES
@@ -51,9 +51,13 @@ def has_counted(server: Gateway, metric: str, amount: float) -> bool:
 
 def test_a_gateway_with_the_fragment_counts_by_tenant(tmp_path: Path, secrets: Secrets) -> None:
     secrets.allow("acme.of-a-test", "globex.of-a-test")
-    server = Gateway(secrets, {}, tmp_path)
-    server.command = (*server.command, f"--config={FRAGMENT}")
-    server.start()
+
+    def with_fragment() -> Gateway:
+        made = Gateway(secrets, {}, tmp_path)
+        made.command = (*made.command, f"--config={FRAGMENT}")
+        return made
+
+    server = started(with_fragment)
     try:
         whole = receipt(
             error_boundary="fail",
