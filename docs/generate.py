@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 import click
-from reference_api import entry, is_error, missing
-from reference_attributes import PACKAGE, attributes_page, constants
+import msgspec
+from reference_api import annotation_text, entry, is_error, missing
+from reference_attributes import PACKAGE, attributes_page, below_fields, constants
 from reference_testing import testing_page
 from reference_words import (
     COMPLETION,
@@ -24,6 +25,8 @@ from reference_words import (
     EVENTS,
     HOOKS,
     PRECEDENCE,
+    RUN,
+    RUN_FIELDS,
     STEPS_FILE,
     THRESHOLDS,
     TOLD,
@@ -33,6 +36,7 @@ from reference_words import (
 import otel_steps
 from otel_steps import errors
 from otel_steps.record import json_schema
+from otel_steps.runtime.ledger import Approval, Handoff, RunReceipt, RunStep, run_receipt_schema
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -71,8 +75,11 @@ def pages() -> dict[str, str]:
         "steps-file.md": steps_file(),
         "testing.md": testing_page(),
     }
-    schema = json.dumps(json_schema(), indent=2) + "\n"
-    return {**{name: NOTE + text.rstrip() + "\n" for name, text in texts.items()}, "completed-step.schema.json": schema}
+    schemas = {"completed-step.schema.json": json_schema(), "run-receipt.schema.json": run_receipt_schema()}
+    return {
+        **{name: NOTE + text.rstrip() + "\n" for name, text in texts.items()},
+        **{name: json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()},
+    }
 
 
 def api() -> str:
@@ -82,7 +89,17 @@ def api() -> str:
         value = getattr(otel_steps, name)
         made_by_us = inspect.isclass(value) and (is_error(value) or value is otel_steps.ActiveStep)
         text += entry(name, value, bare=made_by_us)
-    return text
+    return f"{text}\n## The receipt of a run\n\n{RUN}{''.join(map(_record, (RunReceipt, RunStep, Approval, Handoff)))}"
+
+
+def _record(kind: type[msgspec.Struct]) -> str:
+    name = kind.__name__
+    words = below_fields("runtime/ledger.py", name) | RUN_FIELDS[name]
+    rows = "".join(
+        f"| `{info.name}` | `{annotation_text(info.type)}` | {words.get(info.name) or missing(info.name)} |\n"
+        for info in msgspec.structs.fields(kind)
+    ).replace(" | None`", " \\| None`")
+    return f"\n### {name}\n\n| field | type | what |\n|---|---|---|\n{rows}"
 
 
 def environment() -> str:

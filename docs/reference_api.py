@@ -54,7 +54,7 @@ def signature(value: Any) -> str:
     found = inspect.signature(value)
     parts = list(_parameters(found))
     empty = found.return_annotation is found.empty or inspect.isclass(value)
-    result = "" if empty else f" -> {_text(found.return_annotation)}"
+    result = "" if empty else f" -> {annotation_text(found.return_annotation)}"
     whole = f"({', '.join(parts)}){result}"
     return whole if len(whole) <= 90 else "(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
 
@@ -144,7 +144,7 @@ def _parameters(found: inspect.Signature) -> Iterator[str]:
         if kind is parameter.KEYWORD_ONLY and last is not kind and last is not parameter.VAR_POSITIONAL:
             yield "*"
         stars = "*" if kind is parameter.VAR_POSITIONAL else "**" if kind is parameter.VAR_KEYWORD else ""
-        annotation = "" if parameter.annotation is parameter.empty else f": {_text(parameter.annotation)}"
+        annotation = "" if parameter.annotation is parameter.empty else f": {annotation_text(parameter.annotation)}"
         default = "" if parameter.default is parameter.empty else f" = {_default(parameter.default)}"
         yield f"{stars}{parameter.name}{annotation}{default}"
         last = kind
@@ -152,7 +152,8 @@ def _parameters(found: inspect.Signature) -> Iterator[str]:
         yield "/"
 
 
-def _text(annotation: Any) -> str:
+def annotation_text(annotation: Any) -> str:
+    """An annotation as it is written."""
     if isinstance(annotation, str):
         return annotation
     if isinstance(annotation, type) and not get_args(annotation):

@@ -29,7 +29,7 @@ def attributes_page() -> str:
     text += f"Schema version {SCHEMA}; as [JSON Schema](completed-step.schema.json).\n\n"
     text += "| attribute | type | on the span | what |\n|---|---|---|---|\n"
     always, told = _on_span()
-    said = _below_fields()
+    said = below_fields("record.py", "CompletedStep")
     for info in msgspec.structs.fields(CompletedStep):
         where = "always" if info.name in always else "if told" if info.name in told else "-"
         words = FIELDS.get(info.name) or said.get(info.name) or missing(f"field {info.name}")
@@ -61,12 +61,12 @@ def _metrics(rows: list[tuple[str, str, str]]) -> str:
     return f"{text}\n{METRICS}{dimensions}"
 
 
-def _below_fields() -> dict[str, str]:
-    """The words below the fields of the record, where there are some."""
+def below_fields(module: str, name: str) -> dict[str, str]:
+    """The words below the fields of a class of the package, where there are some."""
     (record,) = (
         node
-        for node in ast.parse((PACKAGE / "record.py").read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == CompletedStep.__name__
+        for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == name
     )
     pairs = zip(record.body, [*record.body[1:], None], strict=True)
     return {ast.unparse(node.target): text_of(after) for node, after in pairs if isinstance(node, ast.AnnAssign)}

@@ -77,6 +77,58 @@ The dimensions of the four `otel_steps.step.*` metrics are `name`, `persona`, `m
 the others have none. All go through the OpenTelemetry metrics API, to the meter provider that your program sets.
 """
 
+RUN: Final = """\
+What `r.receipt()` of a [run](#run) gives: everything that happened in it, bounded. `to_json()` makes a dict of it, as
+its [JSON Schema](run-receipt.schema.json) says. Totals are inclusive.
+"""
+
+RUN_FIELDS: Final = {
+    "RunReceipt": {
+        "name": "name of the run",
+        "run_id": "32 hex digits, on the receipts of its steps too",
+        "schema": "version of the record's shape",
+        "status": "running while it is open, then completed, failed or cancelled",
+        "error": "one line that says why it did not complete",
+        "started_at": "RFC 3339, UTC, nanoseconds",
+        "ended_at": "the same; None while it is open",
+        "trace_id": "its trace, 32 hex digits",
+        "span_id": "its span, 16 hex digits",
+        "input_tokens": "input of everything in it",
+        "output_tokens": "output of everything in it",
+        "cost_usd": "cost of everything in it, US dollars",
+        "cost_nano_usd": "the same, exact, in billionths of a dollar",
+        "llm_calls": "model calls of everything in it",
+        "max_tokens": "its limit, tokens",
+        "max_usd": "its limit, US dollars",
+        "breached": "names of its own limits that broke",
+        "steps": "its steps in the order in which they ended, refused ones too",
+        "steps_dropped": "steps that were dropped from `steps`, which is bounded",
+        "approvals": "requests for approval and their answers",
+        "handoffs": "work handed to others",
+        "pauses": "names of personas, once for each time that one was paused or resumed",
+    },
+    "RunStep": {
+        "name": "name of the step",
+        "outcome": "success, noop, failure, denied or cancelled",
+        "handoff": "`escalation` where it escalated",
+        "reason": "why it was denied",
+        "receipt": "its CompletedStep, in the latest revision; None where it was denied",
+    },
+    "Approval": {
+        "what": "what was asked for",
+        "answer": "allowed, denied or unanswered",
+        "reason": "the reason given",
+        "step": "the step in which it was asked",
+        "at": "RFC 3339, UTC, nanoseconds",
+    },
+    "Handoff": {
+        "target": "to whom",
+        "kind": "the kind given",
+        "step": "the step in which it was emitted",
+        "at": "RFC 3339, UTC, nanoseconds",
+    },
+}
+
 MEMBERS: Final = {
     "Steps.clock": "The FixedClock that steps look at; `advance(seconds)` lets time pass.",
     "Account.total_input_tokens": "Input tokens of all calls.",

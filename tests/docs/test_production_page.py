@@ -20,7 +20,7 @@ from tests.docs.pages import FENCE, ROOT
 from tests.faults.receiver import http_receiver, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 PAGE = ROOT / "docs" / "how-to" / "production.md"
@@ -40,7 +40,7 @@ def ask(port: int) -> bool:
 
 
 @contextmanager
-def served(folder: Path, environment: dict[str, str]) -> Iterator[int]:
+def served(folder: Path, environment: dict[str, str]) -> Generator[int, None, None]:
     """`asgi.py` of the page under three workers of uvicorn; ended as an operator ends it."""
     (block,) = (one for one in find_examples(PAGE) if one.prefix_settings().get("title") == "asgi.py")
     (folder / "asgi.py").write_text(block.source, encoding="utf-8")
