@@ -1,6 +1,6 @@
 """From a step to ClickHouse by way of gateway, Kafka and consumer: each is killed -9, and every receipt comes out.
 
-`OTEL_STEPS_FLEET_SECONDS` sets how long the killing goes on (default 25).
+`OTEL_STEPS_FLEET_SECONDS` sets how long the killing goes on (default 15).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SECONDS = float(os.environ.get("OTEL_STEPS_FLEET_SECONDS", "25"))
+SECONDS = float(os.environ.get("OTEL_STEPS_FLEET_SECONDS", "15"))
 STEPS_PER_S = 50
 DRAIN_S = 90
 
@@ -167,3 +167,12 @@ def test_what_clickhouse_refuses_stays_in_kafka_until_it_is_taken(fleet: Fleet) 
     wait_until(lambda: fleet.consumer.log.count("otel_steps_landing") > before, what="a refusal", timeout_s=30)
     fleet.clickhouse.accept()
     wait_until(lambda: ids <= set(fleet.clickhouse.arrived()), what="what was refused", timeout_s=DRAIN_S)
+
+
+def test_a_request_larger_than_a_message_is_split_and_none_of_it_lost(fleet: Fleet) -> None:
+    ids = {f"large-{number}" for number in range(500)}
+    large = [receipt(receipt_id=each, error=f"{each} ".ljust(4096, "x")) for each in sorted(ids)]
+    request = logs_request(large, service="fleet")
+    assert request.ByteSize() > 2_000_000
+    fleet.gateway.send_logs(request)
+    wait_until(lambda: ids <= set(fleet.clickhouse.arrived()), what="all of it", timeout_s=DRAIN_S)
