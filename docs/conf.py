@@ -17,8 +17,7 @@ extensions = ["myst_parser", "sphinx_copybutton", "site_files"]
 
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["images"]
-# Each folder's pages appear by themselves; a folder may still be empty.
-suppress_warnings = ["toc.empty_glob"]
+suppress_warnings = ["misc.highlighting_failure"]  # Pygments knows no command that is quoted over several lines
 nitpicky = True
 
 myst_enable_extensions = ["attrs_block", "colon_fence"]
@@ -39,7 +38,7 @@ pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
 # What is copied from a console block is the commands: neither their `$` nor what they print.
-copybutton_prompt_text = r"\$ "
+copybutton_prompt_text = r"\$ |> "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"

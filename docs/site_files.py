@@ -34,6 +34,7 @@ INCLUDED: Final = {ROOT / "collector-config" / "README.md": "collector-config", 
 """Pages of the repository that are pages of the site under another name."""
 LINK: Final = re.compile(r"(\]\()((?:\.\./)[^)\s]*|(?:\./)?[\w-][\w./-]*)(\))")
 TITLED: Final = re.compile(r"^(```+)(\w+) \{title=\"([^\"]+)\".*\}$", re.MULTILINE)
+CONSOLE: Final = re.compile(r"^(```console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _log = logging.getLogger(__name__)
 
 
@@ -58,8 +59,20 @@ def _included(_app: Sphinx, path: Path, _docname: str, content: list[str]) -> No
 
 
 def _rewritten(text: str, folder: Path) -> str:
+    text = CONSOLE.sub(_continued, text)
     text = TITLED.sub(r"\1{code-block} \2\n:caption: \3\n", text)
     return LINK.sub(lambda link: f"{link[1]}{_target(link[2], folder)}{link[3]}", text)
+
+
+def _continued(block: re.Match[str]) -> str:
+    """A console block; the lines of a command that is quoted over several begin with the shell's second prompt."""
+    lines: list[str] = []
+    quoted = False
+    for line in block[2].splitlines():
+        lines.append(f"> {line}" if quoted else line)
+        if quoted or line.startswith("$ "):
+            quoted ^= line.count("'") % 2 == 1
+    return "\n".join((block[1], *lines, "```"))
 
 
 def _target(link: str, folder: Path) -> str:
