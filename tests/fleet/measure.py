@@ -26,8 +26,9 @@ import otel_steps
 from tests.collector.readings import total
 from tests.collector.servers import wait_until
 from tests.faults.receiver import http_receiver
-from tests.fleet.collectors import Gateway, gateway, make_secrets
+from tests.fleet.collectors import Gateway, gateway, make_secrets, other
 from tests.fleet.kafka import Broker, broker
+from tests.fleet.landing import Landing, landing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,6 +147,30 @@ def measure(server: Gateway, kafka: Broker, way: str, body: bytes, size: int, se
     )
 
 
+def measure_consumer(kafka: Broker, server: Gateway, folder: Path, body: bytes, size: int) -> str:
+    """What the consumer takes to carry a topic into ClickHouse (here the engine behind a small HTTP server)."""
+    with landing(folder / "clickhouse") as store:
+        env = {"OTEL_STEPS_KAFKA": kafka.address, "OTEL_STEPS_KAFKA_TOPIC": "measured", **store.env}
+        server.kill()
+        server.env |= env
+        server.start()
+        receipts = measure(server, kafka, "", body, size, 5.0).receipts
+        with other(folder / "consumer", "consumer.yaml", env) as consumer:
+            before = cpu_s(consumer.pid)
+            wait_until(lambda: rows(store) >= receipts, what="all in ClickHouse", timeout_s=300, every_s=0.5)
+            took = cpu_s(consumer.pid) - before
+        inserts = len(store.ask("SELECT name FROM system.parts WHERE table = 'arrivals'"))
+    return (
+        f"the consumer: {receipts / took:,.0f} receipts per s of its CPU; {receipts:,} receipts, {inserts} parts left"
+    )
+
+
+def rows(store: Landing) -> int:
+    """Rows that were inserted."""
+    ((count,),) = store.ask("SELECT toString(count()) FROM arrivals")
+    return int(count)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure, and print a table."""
     seconds = float(arguments[0]) if arguments else 10.0
@@ -170,6 +195,8 @@ def main(arguments: Sequence[str]) -> None:
                     for size in SIZES:
                         way = "forced to the disk" if fsync == "true" else "not forced"
                         print(measure(server, kafka, way, portion(request, size), size, seconds), flush=True)
+                    if fsync == "false":
+                        print(f"\n{measure_consumer(kafka, server, folder, portion(request, 512), 512)}")
 
 
 if __name__ == "__main__":
