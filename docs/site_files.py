@@ -30,12 +30,23 @@ DOCS: Final = Path(__file__).resolve().parent
 ROOT: Final = DOCS.parent
 PAGES: Final = "repository"
 """Folder of the site that holds the files."""
-INCLUDED: Final = {ROOT / "collector-config" / "README.md": "collector-config", ROOT / "CHANGELOG.md": "changelog"}
-"""Pages of the repository that are pages of the site under another name."""
+INCLUDES: Final = re.compile(r"```\{include\} (\S+)\n```\n")
 LINK: Final = re.compile(r"(\]\()((?:\.\./)[^)\s]*|(?:\./)?[\w-][\w./-]*)(\))")
 TITLED: Final = re.compile(r"^(```+)(\w+) \{title=\"([^\"]+)\".*\}$", re.MULTILINE)
 CONSOLE: Final = re.compile(r"^(```console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _log = logging.getLogger(__name__)
+
+
+def included() -> dict[Path, str]:
+    """Pages of the repository which a page of docs is made of: by the file, the page of the site."""
+    found: dict[Path, str] = {}
+    for page in DOCS.rglob("*.md"):
+        if whole := INCLUDES.fullmatch(page.read_text(encoding="utf-8")):
+            found[(page.parent / whole[1]).resolve()] = page.relative_to(DOCS).as_posix()
+    return found
+
+
+INCLUDED: Final = included()
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -81,7 +92,7 @@ def _target(link: str, folder: Path) -> str:
     target = (folder / unquote(name)).resolve()
     page = INCLUDED.get(target)
     if page is not None:
-        return f"/{page}.md{hash_sign}{anchor}"
+        return f"/{page}{hash_sign}{anchor}"
     if target.is_relative_to(DOCS) and target.suffix == ".md" and folder.is_relative_to(DOCS):
         return link
     if target.is_relative_to(DOCS) and target.suffix == ".md":
