@@ -9,7 +9,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --editable .
 CHECK := $(BIN)/python -m tools.check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test venv format lint types unit docs reference bench collector jaeger collector-build clean
+.PHONY: help demo test venv format lint types unit docs reference matrix bench collector jaeger fleet collector-build clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,8 +35,8 @@ types: $(VENV)/.dev ## mypy, pyright and the completeness of the public types
 unit: $(VENV)/.dev ## unit tests and vectors
 	@$(CHECK) unit
 
-docs: $(VENV)/.dev ## run what README and docs show, and check their links
-	@$(CHECK) reference docs
+docs: $(VENV)/.dev ## build the site into build/site, run what README and docs show, and check their links
+	@$(CHECK) reference site docs
 
 reference: $(VENV)/.dev ## write docs/reference from the code
 	@$(BIN)/python docs/generate.py
@@ -52,6 +52,9 @@ collector: ## run a Collector for development (built first, minutes the first ti
 
 jaeger: ## run Jaeger (built first, minutes the first time)
 	@$(PYTHON) collector-config/build.py run jaeger
+
+fleet: $(VENV)/.uv ## run Collector, Jaeger, Redis and a Prometheus-compatible server (built first, minutes the first time)
+	@$(PYTHON) collector-config/fleet/run.py
 
 collector-build: ## build the Collector and Jaeger into the cache
 	@$(PYTHON) collector-config/build.py all

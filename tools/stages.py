@@ -71,6 +71,11 @@ def gates(root: Path) -> Iterator[Stage]:
         (("pyright", "--verifytypes", "otel_steps", "--ignoreexternal"),),
     )
     yield Stage("reference", "docs/reference is what the code says", ((PYTHON, "docs/generate.py", "--check"),))
+    yield Stage(
+        "site",
+        "the docs as a site, warnings as errors",
+        ((PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "build/site"),),
+    )
     yield from folder_tests(root, "house", "tests about the repository itself", "tests/house")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import attributes as attr
 
 if TYPE_CHECKING:
     from ..record import CompletedStep
+
+_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+"""Where the buckets of durations end, in seconds: the SDK's own start at 5."""
 
 
 class StepMetrics:
@@ -67,6 +70,11 @@ def _instruments() -> tuple[Any, Any, Any, Any, Any]:
         meter.create_counter(attr.METRIC_STEP_COST, "USD", "Own cost of finished steps"),
         meter.create_counter(attr.METRIC_STEP_TOKENS, "{token}", "Own tokens of finished steps"),
         meter.create_counter(attr.METRIC_STEP_STOPS, "{stop}", "Finished steps that broke a limit"),
-        meter.create_histogram(attr.METRIC_STEP_DURATION, "s", "Duration of finished steps"),
+        meter.create_histogram(
+            attr.METRIC_STEP_DURATION,
+            "s",
+            "Duration of finished steps",
+            explicit_bucket_boundaries_advisory=_BUCKETS_S,
+        ),
         meter.create_counter(attr.METRIC_LOG_DROPPED, "{receipt}", "Receipts dropped from the in-memory log"),
     )
