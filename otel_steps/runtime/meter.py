@@ -91,11 +91,18 @@ def charge(
             if around.closed and isinstance(around, StepScope) and around.record is not None:
                 late.append(around)
             around = around.parent
-        broke = [
-            limited
-            for limited in scope.limited
-            if not limited.closed and _check(limited, step, usage, unmetered_stops, window_totals.get(limited))
-        ]
+        # what is within its limits by its inclusive totals, which are never less than its own, is passed over at once
+        known = usage.metered and usage.cost_nano_usd is not None and not window_totals
+        broke: list[Scope] = []
+        for limited in scope.limited:
+            if limited.closed or (
+                known
+                and (limited.max_nano_usd is None or limited.total_nano_usd <= limited.max_nano_usd)
+                and (limited.max_tokens is None or limited.total_input + limited.total_output <= limited.max_tokens)
+            ):
+                continue
+            if _check(limited, step, usage, unmetered_stops, window_totals.get(limited)):
+                broke.append(limited)
     return Charge(broke, late) if broke or late else _NOTHING_TO_DO
 
 
@@ -131,17 +138,12 @@ def _check(
     """Whether the call just added breaks a limit of `scope` that had held before."""
     if not scope.inclusive and step is not scope:
         return False  # its limit looks at its own calls only
-    over_tokens = scope.max_tokens is not None and scope.spent_tokens() > scope.max_tokens
-    over_usd = scope.max_nano_usd is not None and scope.spent_nano_usd() > scope.max_nano_usd
-    known = usage.metered and usage.cost_nano_usd is not None
-    if known and windows is None and not over_tokens and not over_usd:
-        return False  # nearly every call
     names: list[tuple[LimitName, float]] = []
     unpriced = unmetered = None
-    if over_tokens and scope.max_tokens is not None:
+    if scope.max_tokens is not None and scope.spent_tokens() > scope.max_tokens:
         names.append(("max_tokens", scope.max_tokens))
-    if scope.max_usd is not None:
-        if over_usd:
+    if scope.max_usd is not None and scope.max_nano_usd is not None:
+        if scope.spent_nano_usd() > scope.max_nano_usd:
             names.append((scope.usd_limit_name, scope.max_usd))
         elif usage.metered and usage.cost_nano_usd is None and scope.unpriced_stops:
             names.append((scope.usd_limit_name, scope.max_usd))

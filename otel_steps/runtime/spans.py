@@ -37,14 +37,15 @@ class Tracers:
         self._provider: TracerProvider | None = None
         self._tracer: Tracer | None = None
 
-    def tracer(self, configured: TracerProvider | None) -> Tracer:
-        """A tracer of `configured`, or of the global provider where that is None."""
+    def tracer(self, configured: TracerProvider | None) -> Tracer | None:
+        """A tracer of `configured`, or of the global provider where that is None; None while there is no provider."""
         provider = trace.get_tracer_provider() if configured is None else configured
-        if provider is self._provider and self._tracer is not None:
+        if provider is self._provider:
             return self._tracer
         if self.provider_changed is not None:
             self.provider_changed(provider)  # before the tracer is made: it copies the provider's sampler
-        tracer = provider.get_tracer(attr.SCOPE_NAME)
+        # the API's stand-in before anybody has set a provider: its spans are nobody's
+        tracer = None if isinstance(provider, trace.ProxyTracerProvider) else provider.get_tracer(attr.SCOPE_NAME)
         self._provider, self._tracer = provider, tracer
         return tracer
 
@@ -59,9 +60,10 @@ tracers: Tracers = Tracers()
 def open_span(runtime: Runtime, scope: Scope, name: str, attributes: dict[str, Any], start_ns: int) -> None:
     """Start the span of `scope`. Without a provider there is none, and the scope works all the same."""
     try:
-        span = tracers.tracer(runtime.tracer_provider).start_span(
-            name, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns
-        )
+        tracer = tracers.tracer(runtime.tracer_provider)
+        if tracer is None:
+            return
+        span = tracer.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns)
         context = span.get_span_context()
         if not span.is_recording() and (
             not context.is_valid or context.span_id == trace.get_current_span().get_span_context().span_id

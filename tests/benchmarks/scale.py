@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import gc
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,7 @@ import otel_steps
 from otel_steps import step
 
 from . import measure
-from .world import configured
+from .world import START, configured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,26 +28,44 @@ if TYPE_CHECKING:
 
 
 def memory() -> Iterator[Figure]:
-    """Bytes of an open step and of a receipt that waits in memory (Python's own allocations)."""
-    with configured():
+    """Bytes of an open step beyond an open bare span, and of a receipt in memory (Python's own allocations)."""
+    with configured() as world:
         blocks = [step("open", max_tokens=10_000, max_usd=1.0) for _ in range(2000)]
+        places = [contextvars.copy_context() for _ in blocks]  # each beside the others, as in tasks
         with step("warm"):
             pass
         tracemalloc.start()
-        with contextlib.ExitStack() as stack:
-            before = tracemalloc.get_traced_memory()[0]
-            for block in blocks:
-                stack.enter_context(block)
-            held = (tracemalloc.get_traced_memory()[0] - before) / len(blocks)
+        before = tracemalloc.get_traced_memory()[0]
+        spans = [world.bare.start_span("open", attributes=START) for _ in blocks]
+        bare = (tracemalloc.get_traced_memory()[0] - before) / len(blocks)
+        for span in spans:
+            span.end()
+        before = tracemalloc.get_traced_memory()[0]
+        for place, block in zip(places, blocks, strict=True):
+            place.run(block.__enter__)
+        held = (tracemalloc.get_traced_memory()[0] - before) / len(blocks)
         tracemalloc.stop()
-        yield measure.of_values("memory of an open step (span included)", [held], "B", 2048)
-        record = otel_steps.peek_completed_steps()[0]
-        from otel_steps.record import to_line
+        for place, block in zip(places, blocks, strict=True):
+            place.run(block.__exit__, None, None, None)
+        note = f"{held:.0f} B with its span; a bare span {bare:.0f} B"
+        yield measure.of_values("memory of an open step, beyond its span", [held - bare], "B", 2048, note)
 
+        @step("plan", model="gpt-4o-mini", max_tokens=10_000, max_usd=1.0)
+        def ours() -> None:
+            otel_steps.record_llm_usage("gpt-4o-mini", 10, 5)
+
+        for _ in range(1000):
+            ours()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        lines = [to_line(record) for _ in range(1000)]
-        held = (tracemalloc.get_traced_memory()[0] - before) / len(lines)
+        for _ in range(1000):
+            ours()
+        records = otel_steps.drain_completed_steps()[-1000:]
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+        records.clear()
+        gc.collect()
+        held = (held - tracemalloc.get_traced_memory()[0]) / 1000
         tracemalloc.stop()
         yield measure.of_values("memory of a waiting receipt", [held], "B", 1024)
 
