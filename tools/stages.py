@@ -74,7 +74,23 @@ def gates(root: Path) -> Iterator[Stage]:
     yield Stage(
         "site",
         "the docs as a site, warnings as errors",
-        ((PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "build/site"),),
+        (
+            (
+                PYTHON,
+                "-m",
+                "sphinx",
+                "-q",
+                "-W",
+                "--keep-going",
+                "-n",
+                "-b",
+                "html",
+                "-d",
+                "build/doctrees",
+                "docs",
+                "build/site",
+            ),
+        ),
     )
     yield from folder_tests(root, "house", "tests about the repository itself", "tests/house")
 

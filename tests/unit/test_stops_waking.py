@@ -106,8 +106,7 @@ async def test_many_stops_on_many_tasks_cancel_the_owner_once() -> None:
 
 @pytest.mark.parametrize("before", [True, False], ids=["outside first", "wake first"])
 async def test_a_cancellation_from_outside_that_arrives_too_stays_one(before: bool) -> None:
-    inside = asyncio.Event()
-    held = asyncio.Event()
+    inside, woken, held = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def main() -> None:
         async with step("plan", max_tokens=10, error_boundary="continue"):
@@ -117,6 +116,7 @@ async def test_a_cancellation_from_outside_that_arrives_too_stays_one(before: bo
                 await asyncio.Event().wait()
             finally:
                 if not before:
+                    woken.set()
                     with contextlib.suppress(asyncio.CancelledError):
                         await held.wait()
 
@@ -130,8 +130,7 @@ async def test_a_cancellation_from_outside_that_arrives_too_stays_one(before: bo
         with pytest.raises(asyncio.CancelledError):
             await task
     else:
-        while task.cancelling() == 0:
-            await asyncio.sleep(0.005)
+        await woken.wait()  # asyncio makes one of two cancellations that meet before the task has run
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
