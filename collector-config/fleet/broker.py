@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 sys.dont_write_bytecode = True  # nothing is written beside the manifests
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from builds import BuildError, ToolMissingError, build, say  # noqa: E402 - see above
 from recipes import KAFKA  # noqa: E402
-
-from build import BuildError, ToolMissingError, build, say  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING
 sys.dont_write_bytecode = True  # nothing is written beside the manifests
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from builds import HERE, BuildError, ToolMissingError, build, say, settings, state_folder, stop  # noqa: E402
 from fleet import dev_secrets  # noqa: E402
 from fleet.programs import Program, StartError, run_all  # noqa: E402
 from recipes import COLLECTOR, JAEGER, KAFKA, VICTORIA_METRICS  # noqa: E402
-
-from build import HERE, BuildError, ToolMissingError, build, say, settings, state_folder, stop  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from tests.fleet.collectors import Gateway, Secrets, gateway, make_secrets, othe
 from tests.fleet.landing import Landing, landing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
 
@@ -58,7 +58,7 @@ def settings(far: Far, folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def agent(far: Far, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[CollectorServer]:
+def agent(far: Far, folder: Path, env: Mapping[str, str] | None = None) -> Generator[CollectorServer, None, None]:
     with other(folder / "agent", "agent.yaml", {**settings(far, folder), **(env or {})}) as server:
         yield server
 
