@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import delivery, scale, steps
+from . import delivery, peers, scale, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,7 @@ CASES: tuple[Callable[[], Iterator[Figure]], ...] = (
     delivery.beside_a_collector,
     delivery.delivery_memory,
     scale.import_time,
+    peers.peers,
 )
 
 
@@ -64,10 +65,11 @@ def main() -> int:
 def _row(figure: Figure, before: float | None) -> str:
     unit = figure.unit
     quartiles = f"{figure.low:.2f} - {figure.high:.2f}"
-    verdict = "reached" if figure.reached else "MISSED"
+    target = "" if figure.target is None else f"{figure.target:.2f} {unit:<2}"
+    verdict = {True: "reached", False: "MISSED", None: ""}[figure.reached]
     change = "" if before is None else f"  before {before:.2f} {unit}"
     return (
-        f"{figure.name:46} {figure.median:>8.2f} {unit:<2} {quartiles:>18} {figure.target:>8.2f} {unit:<2} {verdict:7} "
+        f"{figure.name:46} {figure.median:>8.2f} {unit:<2} {quartiles:>18} {target:>11} {verdict:7} "
         f"{figure.note}{change}"
     )
 

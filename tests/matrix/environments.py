@@ -1,4 +1,4 @@
-"""Environments of packages that conflict: made with uv from environments/NAME.txt, cached outside the checkout."""
+"""Environments of packages that conflict: made with uv from FOLDER/NAME.txt, cached outside the checkout."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def cache_folder() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "otel-steps" / "envs"
 
 
-def python_of(name: str) -> str:
-    """The Python of the environment `name`, which is made if the cache does not hold it.
+def python_of(name: str, requirements: Path = REQUIREMENTS) -> str:
+    """The Python of the environment `name` in the folder `requirements`, which is made if the cache does not hold it.
 
     It holds what the package depends on, and not the package: that is found in the checkout, by PYTHONPATH, so that a
     cached environment cannot go stale. What it depends on and the Python's version are part of its key.
     Raises CalledProcessError where it cannot be made.
     """
-    wanted = REQUIREMENTS / f"{name}.txt"
+    wanted = requirements / f"{name}.txt"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     key = hashlib.sha256(
         "\n".join([wanted.read_text(encoding="utf-8"), *project["dependencies"], sys.version]).encode()
