@@ -121,6 +121,7 @@ class _Run:
         told = isinstance(ended, Exception) and not active.breached
         if told and ended is not None:
             tell(ended)
+        prepared.end_pools()
         ended = wait_for_threads() or ended
         stop = _close(block, ended)
         if ended is not None and stop is None and not told and not isinstance(ended, SystemExit):

@@ -113,6 +113,10 @@ class Preparation:
         self._threads.hold()
         wrapt.when_imported("opentelemetry.sdk.trace")(self._watch_providers)
 
+    def end_pools(self) -> None:
+        """The program has run to its end, and gives its pools no more work."""
+        self._threads.end_pools()
+
     def end(self) -> None:
         """New imports, threads and providers are as ever."""
         self._in_force = False

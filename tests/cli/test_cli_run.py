@@ -321,3 +321,26 @@ def test_the_environment_alone_does_the_same(place: Place) -> None:
     assert [(r.name, r.llm_calls) for r in place.receipts()] == [("planning", 2), ("look", 1), ("planning", 2)]
     place.write("steps.toml", '[steps."agent:plan"]\nmax_usd = "1"\n')
     assert 'max_usd = "1" is not valid' in place.run("agent.py", by=python, code=2, **settings).stderr
+
+
+@pytest.mark.parametrize(
+    ("pool", "context"),
+    [("ThreadPoolExecutor(2)", ""), ("ProcessPoolExecutor(1, mp_context=spawn)", "spawn = get_context('spawn')")],
+    ids=["threads", "processes"],
+)
+def test_a_pool_that_the_program_leaves_open_does_not_hold_up_its_end(place: Place, pool: str, context: str) -> None:
+    place.write(
+        "agent.py",
+        f"""
+        import operator, time
+        from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+        from multiprocessing import get_context
+        if __name__ == "__main__":
+            {context or "pass"}
+            pool = {pool}
+            print(pool.submit(operator.add, 1, 2).result(), flush=True)
+            pool.submit(time.sleep, 0.2)  # what was given is still done
+        """,
+    )
+    done = place.run("agent.py")
+    assert done.stdout.startswith("3")
