@@ -6,13 +6,22 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from .model_lines import are_other_models
+
 if TYPE_CHECKING:
+    from ..runtime.scope import Scope
     from ..usage import Usage
 
 POINT_SLACK_NS: Final = 1_000_000_000
 """How long after a call's end a report without any length of its own (start = end) may tell of it."""
 
-_WEAK_ID = re.compile(r"chatcmpl-\d{1,4}")
+HAND: Final = ""
+"""Scope name of usage that was reported by hand: nothing but its response id tells it from another call."""
+ALIGNED_NS: Final = 100_000_000
+"""How far apart one call's reports may both begin and end, where the shorter one is shorter still: a busy machine."""
+
+_SHORT_ID = re.compile(r"(?:[a-z]{2,8}[-_])?[\w.]{1,10}", re.IGNORECASE)
+_COUNTED_ID = re.compile(r"(?:[a-z]{2,8}[-_])?\d{1,4}", re.IGNORECASE)
 _UNMETERED: Final = (-1,)
 
 
@@ -21,6 +30,8 @@ class CountedCall:
     """One report of a model call. Times are nanoseconds since the epoch; `usage` None: it told none.
 
     `late` is a report by the same scope, in a sibling span, of a request that has been reported without usage.
+    `models` are the names told of its model: asked for, and answered. `embeds`: it is a call for embeddings. `where` is
+    the step, persona or run that it started in.
     """
 
     scope_name: str
@@ -31,15 +42,20 @@ class CountedCall:
     usage: Usage | None = None
     response_id: str | None = None
     late: bool = False
+    models: tuple[str | None, ...] = ()
+    embeds: bool = False
+    where: Scope | None = None
 
 
 class Call:
     """A counted call, as its first report told it, and who else has told of it."""
 
     __slots__ = (
+        "embeds",
         "end",
         "keys",
         "late_told",
+        "models",
         "nested_told",
         "parent",
         "response_id",
@@ -47,6 +63,7 @@ class Call:
         "start",
         "told_by",
         "usage",
+        "where",
     )
 
     def __init__(self, report: CountedCall, keys: tuple[int, ...]) -> None:
@@ -62,10 +79,15 @@ class Call:
         """The parent span of the latest report."""
         self.late_told: bool = False
         self.nested_told: bool = False
+        self.models: tuple[str | None, ...] = report.models
+        self.embeds: bool = report.embeds
+        self.where: Scope | None = report.where
 
 
 def told_by_relative(call: Call, report: CountedCall) -> bool:
     """Whether `report`, from the parent or a child of a span that told of `call`, tells of it too."""
+    if call.embeds != report.embeds:
+        return False
     mine, other = call.usage, report.usage
     both = mine is not None and other is not None
     equal = both and outputs_equal(mine, other) and input_alike(mine, other)
@@ -74,6 +96,27 @@ def told_by_relative(call: Call, report: CountedCall) -> bool:
     if report.scope_name == call.scope:
         return not call.nested_told and (equal or not both)
     return report.scope_name not in call.told_by and (not both or input_alike(mine, other))
+
+
+def is_another_call(call: Call, report: CountedCall) -> bool:
+    """Whether `report`, from a span that is neither parent nor child of `call`'s, cannot tell of it.
+
+    They have different response ids, models of other vendors or sizes, only one is for embeddings, or they started in
+    different branches of the work.
+    """
+    return (
+        call.embeds != report.embeds
+        or ids_differ(call.response_id, report.response_id)
+        or are_other_models(call.models, report.models)
+        or _apart(call.where, report.where)
+    )
+
+
+def _apart(mine: Scope | None, other: Scope | None) -> bool:
+    """Whether neither scope is inside the other: whoever reports a call, it started in one place."""
+    if mine is other or mine is None or other is None:
+        return False
+    return all(scope is not mine for scope in other.outwards()) and all(scope is not other for scope in mine.outwards())
 
 
 def input_keys(usage: Usage | None) -> tuple[int, ...]:
@@ -108,11 +151,23 @@ def _kind_of_id(response_id: str) -> str:
 
 
 def repeats_by_chance(call: Call, report: CountedCall) -> bool:
-    """Whether equal response ids mean nothing: a few digits, told by the same scope, with other counts."""
-    if report.scope_name not in call.told_by or _WEAK_ID.fullmatch(report.response_id or "") is None:
+    """Whether equal response ids mean nothing: short ones, as local servers make them, of calls that look different.
+
+    By the same scope, with other counts; counters also by another scope, with other input and output, or where the
+    models are of other vendors.
+    """
+    response_id = report.response_id or ""
+    if _SHORT_ID.fullmatch(response_id) is None:
         return False
     mine, other = call.usage, report.usage
-    return mine is not None and other is not None and not (outputs_equal(mine, other) and input_alike(mine, other))
+    both = mine is not None and other is not None
+    if report.scope_name in call.told_by:
+        return both and not (outputs_equal(mine, other) and input_alike(mine, other))
+    if HAND in {call.scope, report.scope_name} or _COUNTED_ID.fullmatch(response_id) is None:
+        return False
+    if are_other_models(call.models, report.models):
+        return True
+    return both and not (outputs_equal(mine, other) or input_alike(mine, other))
 
 
 def fit(start: int, end: int, other_start: int, other_end: int) -> float:
@@ -125,4 +180,6 @@ def fit(start: int, end: int, other_start: int, other_end: int) -> float:
     shared = min(end, other_end) - max(start, other_start)
     if shared * 2 < shorter:
         return 0.0
+    if min(abs(start - other_start), abs(end - other_end)) > max(shorter, ALIGNED_NS):
+        return 0.0  # a short call in the middle of a long one
     return shared / (max(end, other_end) - min(start, other_start))

@@ -70,6 +70,9 @@ def charge_span(
         end_ns,
         usage,
         response_id,
+        models=_models(attributes, usage),
+        embeds=conventions.is_embedding(attributes),
+        where=scope,
     )
     if conventions.tells_late(attributes):
         report.start_ns = conventions.report_start_ns(attributes, start_ns)
@@ -109,7 +112,18 @@ def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool) -> bo
     parent = None if scope.span is None else scope.span.get_span_context().span_id
     response_id = conventions.response_id(attributes)
     number = -next(_told)  # of no span
-    report = CountedCall(conventions.LITELLM_SCOPE, number, parent, now_ns, now_ns, counted, response_id)
+    report = CountedCall(
+        conventions.LITELLM_SCOPE,
+        number,
+        parent,
+        now_ns,
+        now_ns,
+        counted,
+        response_id,
+        models=_models(attributes, counted),
+        embeds=conventions.is_embedding(attributes),
+        where=scope,
+    )
     verdict = finder_of(scope).judge(report)
     if verdict is Verdict.DISCARD:
         discard_duplicate(scope)
@@ -117,6 +131,13 @@ def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool) -> bo
     usage.completes = verdict is Verdict.COMPLETE
     take_in(rt, scope, usage, by_hand=False)
     return True
+
+
+def _models(attributes: dict[str, Any], usage: Usage | None) -> tuple[str | None, ...]:
+    if usage is None:
+        return (conventions.request_model(attributes),)
+    asked: str | None = getattr(usage, "request_model", None)
+    return (usage.model,) if asked is None else (usage.model, asked)
 
 
 _told = itertools.count(1)

@@ -31,6 +31,7 @@ __all__ = [
     "failed",
     "follows_no_convention",
     "has_usage",
+    "is_embedding",
     "is_late_report",
     "output_cap",
     "plain",
@@ -247,6 +248,16 @@ def report_start_ns(attributes: Mapping[str, Any] | None, start_ns: int) -> int:
     if a.get(_LOGFIRE_SPAN_TYPE) != "log" or isinstance(duration, bool) or not isinstance(duration, (int, float)):
         return start_ns
     return start_ns - int(duration * 1e9) if 0 <= duration < 1e6 else start_ns
+
+
+def is_embedding(attributes: Mapping[str, Any] | None) -> bool:
+    """Whether a model call asks for embeddings: by its operation, its mark, or its model's name."""
+    a = plain(attributes)
+    for key in (GEN_AI_OPERATION_NAME, _REQUEST_TYPE, *(key for key, _ in _KIND_MARKS)):
+        told = a.get(key)
+        if type(told) is str and "embed" in told.lower():
+            return True
+    return "embed" in (request_model(a) or "").lower()
 
 
 def failed(attributes: Mapping[str, Any] | None) -> bool:

@@ -7,14 +7,17 @@ import threading
 from itertools import islice
 from typing import Final
 
+from ..usage import Usage
+from .call_memory import Memory
 from .call_reports import (
+    HAND,
     POINT_SLACK_NS,
     Call,
     CountedCall,
     fit,
-    ids_differ,
     input_alike,
     input_keys,
+    is_another_call,
     outputs_equal,
     repeats_by_chance,
     told_by_relative,
@@ -22,8 +25,6 @@ from .call_reports import (
 
 __all__ = ["HAND", "CountedCall", "DuplicateFinder", "Verdict"]
 
-HAND: Final = ""
-"""Scope name of usage that was reported by hand: nothing but its response id tells it from another call."""
 GENERATION: Final = 2048
 """Calls of a generation; the latest two are remembered, to judge reports without a known response id by."""
 GENERATION_IDS: Final = 16384
@@ -32,6 +33,11 @@ SCAN: Final = 256
 """Calls of equal input that are looked at for one report, the latest first."""
 CERTAIN: Final = 0.9
 """Two reports that share so much of their time, and output, need no better match."""
+
+_DEPTH: Final = 64
+"""Spans between a late report and the request it belongs to."""
+_NAMES_MAX: Final = 8
+"""Names of its model that a call is known by."""
 
 
 class Verdict(enum.Enum):
@@ -49,16 +55,19 @@ class DuplicateFinder:
     """Judges the reports under one root scope, in the order in which they arrive. Safe from any thread.
 
     The rules, the first that applies decides:
-    1. The same response id is the same call, whoever tells it and whenever. (But ids of a few digits, as some local
-       servers give, repeat by chance: told again by the same scope with other counts they are another call.)
+    1. The same response id is the same call, whoever tells it and whenever. (But short ids, as some local servers
+       count them, repeat by chance: of calls that look different they mean nothing.)
     2. A late report belongs to the latest request of its scope and parent that has none yet.
     3. Different response ids of one kind (`chatcmpl-a`, `chatcmpl-b`) are different calls, unless one span is the
        parent of the other and all counts are equal.
     4. Parent and child of different scopes with equal input are one call; of the same scope, if output is equal too.
        A parent whose input and output are the sums over its counted children repeats them. A parent completes its
-       child's call if only the parent tells usage; a report without usage repeats its parent's or child's call.
-    5. Spans of different scopes that overlap by half of the shorter one, with equal input, are one call; without usage
-       on either side too. Of several, one with equal output goes first, then the one that shares most of its time.
+       child's call if only the parent tells usage; a report without usage repeats its parent's or child's call. Spans
+       between the two that tell of no call change nothing.
+    5. Spans of different scopes that overlap by half of the shorter one, and begin or end together, with equal input,
+       are one call; without usage on either side too. Not so where something tells them apart: models of different
+       vendors or sizes, a call for embeddings and another one, calls in different branches of the work. Of several, one
+       with equal output goes first, then the one that shares most of its time.
     One call is repeated at most once by each other scope (rules 4 and 5), so that N parallel calls of equal prompts,
     told by two scopes, are N. Equal input means equal with or without cached tokens.
 
@@ -67,8 +76,8 @@ class DuplicateFinder:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._new = _Memory()
-        self._old = _Memory()
+        self._new = Memory()
+        self._old = Memory()
         self._scopes: set[str] = set()
         self._ids: dict[str, Call] = {}
         self._old_ids: dict[str, Call] = {}
@@ -88,7 +97,7 @@ class DuplicateFinder:
             if report.span_id and report.scope_name != HAND:
                 memory = self._new
                 if memory.size >= GENERATION:
-                    self._old, self._new = memory, _Memory()
+                    self._old, self._new = memory, Memory()
                     memory = self._new
                 memory.relate(call, report)
                 memory.unlisted.append(call)
@@ -117,7 +126,14 @@ class DuplicateFinder:
         return self._contemporary(report, keys)
 
     def _request_of(self, report: CountedCall) -> Call | None:
-        siblings = self._children_of(report.parent_span_id or 0)
+        place = report.parent_span_id or 0
+        siblings = self._children_of(place)
+        for _ in range(_DEPTH):
+            moved = self._new.moved.get(place) or self._old.moved.get(place)
+            if moved is None:
+                break
+            place = moved
+            siblings = self._children_of(place) + siblings
         for call in islice(reversed(siblings), SCAN):
             if call.scope != report.scope_name or call.late_told or call.start > report.end_ns:
                 continue
@@ -140,13 +156,24 @@ class DuplicateFinder:
         for call in reversed(fitting):
             if call.usage is not None:
                 return call
-        usage = report.usage
-        metered = [call.usage for call in dict.fromkeys(children) if call.usage is not None]
-        if usage is not None and len(metered) > 1:
-            inputs = sum(one.input_tokens for one in metered)
-            if usage.input_tokens == inputs and usage.output_tokens == sum(one.output_tokens for one in metered):
-                return children[-1]
+        if report.usage is not None and _is_sum(report.usage, children):
+            self._pass_on(report.span_id, above)
+            return children[-1]
         return fitting[-1] if fitting else None
+
+    def pass_on(self, span_id: int, parent_span_id: int | None) -> None:
+        """The span has ended and tells of no call: what its children told, its parent may repeat."""
+        if span_id in self._new.children or span_id in self._old.children:
+            with self._lock:
+                self._pass_on(span_id, parent_span_id)
+
+    def _pass_on(self, span_id: int, parent_span_id: int | None) -> None:
+        children = self._children_of(span_id)
+        if children and parent_span_id:
+            self._new.children.pop(span_id, None)
+            self._old.children.pop(span_id, None)
+            self._new.children.setdefault(parent_span_id, []).extend(children)
+            self._new.moved[span_id] = parent_span_id
 
     def _contemporary(self, report: CountedCall, keys: tuple[int, ...]) -> Call | None:
         if len(self._scopes) < 2:
@@ -168,10 +195,12 @@ class DuplicateFinder:
                         for call in islice(reversed(calls), SCAN):
                             if call.end + POINT_SLACK_NS < start:
                                 break  # reports arrive about when calls end: what is behind ended earlier still
-                            if scope in call.told_by or ids_differ(call.response_id, report.response_id):
+                            if scope in call.told_by:
                                 continue
                             match = fit(call.start, call.end, start, report.end_ns)
-                            if match and (usage is None or outputs_equal(call.usage, usage)):
+                            if not match or is_another_call(call, report):
+                                continue
+                            if usage is None or outputs_equal(call.usage, usage):
                                 match += 1
                             if match > best_match:
                                 best, best_match = call, match
@@ -190,6 +219,8 @@ class DuplicateFinder:
             self._keep_id(report.response_id, call)
         if report.scope_name != HAND and report.span_id:
             self._new.relate(call, report)  # a discarded report's relatives are the call's
+        if report.models != call.models and len(call.models) < _NAMES_MAX:
+            call.models += report.models
         if call.usage is not None or report.usage is None:
             return Verdict.DISCARD
         call.usage, call.keys = report.usage, keys
@@ -216,57 +247,15 @@ class DuplicateFinder:
         self._ids[response_id] = call
 
 
-class _Alike:
-    """Calls of one scope with equal input: those that no other scope has told of, and the others."""
-
-    __slots__ = ("told", "untold")
-
-    def __init__(self) -> None:
-        self.untold: list[Call] = []
-        self.told: list[Call] = []
-
-    def now_told(self, call: Call) -> None:
-        """Put `call` behind; one that is not among the latest stays where it is, which costs time and no truth."""
-        untold = self.untold
-        for index in range(len(untold) - 1, max(len(untold) - 33, -1), -1):
-            if untold[index] is call:
-                del untold[index]
-                self.told.append(call)
-                return
-
-
-class _Memory:
-    """One generation of calls, by everything that a report of the same call can be known by."""
-
-    __slots__ = ("alike", "children", "size", "spans", "unlisted")
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.spans: dict[int, Call] = {}
-        self.children: dict[int, list[Call]] = {}
-        self.alike: dict[int, dict[str, _Alike]] = {}
-        self.unlisted: list[Call] = []
-
-    def relate(self, call: Call, report: CountedCall) -> None:
-        """Know `call` by the report's span and by its parent."""
-        self.size += 1
-        self.spans.setdefault(report.span_id, call)
-        parent = report.parent_span_id or 0
-        if parent != call.parent:
-            call.parent = parent
-            siblings = self.children.get(parent)
-            if siblings is None:
-                self.children[parent] = [call]
-            else:
-                siblings.append(call)
-
-    def list_all(self) -> None:
-        """Know the calls that came in since the last time by their input: nobody asks before a second scope reports."""
-        for call in self.unlisted:
-            for key in call.keys:
-                scopes = self.alike.setdefault(key, {})
-                alike = scopes.get(call.scope)
-                if alike is None:
-                    alike = scopes[call.scope] = _Alike()
-                alike.untold.append(call)
-        self.unlisted.clear()
+def _is_sum(usage: Usage, children: list[Call]) -> bool:
+    """Whether `usage` is what several children told, added up."""
+    metered = [call.usage for call in dict.fromkeys(children) if call.usage is not None]
+    if len(metered) < 2:
+        return False
+    total = Usage(
+        input_tokens=sum(one.input_tokens for one in metered),
+        output_tokens=sum(one.output_tokens for one in metered),
+        cache_read_tokens=sum(one.cache_read_tokens for one in metered),
+        cache_write_tokens=sum(one.cache_write_tokens for one in metered),
+    )
+    return input_alike(usage, total) and outputs_equal(usage, total)

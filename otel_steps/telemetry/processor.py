@@ -186,7 +186,11 @@ def _ended(rt: Runtime, span: ReadableSpan, live: _Live) -> None:
             port = attributes.get("server.port")
             REQUESTS.learn(host, port if type(port) is int else None)
         charge_span(rt, live.scope, span, attributes, live.reservation)
-    elif role is SpanRole.OTHER and conventions.follows_no_convention(emitter_name, span.name, attributes):
+        return
+    finder, context, parent = live.scope.root.finder, span.get_span_context(), span.parent
+    if finder is not None and context is not None and parent is not None:
+        finder.pass_on(context.span_id, parent.span_id)
+    if role is SpanRole.OTHER and conventions.follows_no_convention(emitter_name, span.name, attributes):
         _say_unread(rt, live.scope, emitter_name, span.name)
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,9 @@ from hypothesis import strategies as st
 
 from otel_steps.telemetry.duplicates import GENERATION, GENERATION_IDS, HAND, CountedCall, DuplicateFinder, Verdict
 from otel_steps.usage import Usage
+
+if TYPE_CHECKING:
+    from otel_steps.runtime.scope import Scope
 
 MS = 1_000_000
 _ids = itertools.count(1)
@@ -31,11 +35,16 @@ def told(
     response_id: str | None = None,
     cached: tuple[int, int] = (0, 0),
     late: bool = False,
+    models: tuple[str | None, ...] = (),
+    embeds: bool = False,
+    where: Scope | None = None,
 ) -> CountedCall:
     usage = None
     if tokens is not None:
         usage = Usage("m", tokens[0], tokens[1], cache_read_tokens=cached[0], cache_write_tokens=cached[1])
-    return CountedCall(scope, span or next(_ids), parent, start * MS, end * MS, usage, response_id, late)
+    return CountedCall(
+        scope, span or next(_ids), parent, start * MS, end * MS, usage, response_id, late, models, embeds, where
+    )
 
 
 def judge(*reports: CountedCall) -> list[str]:
@@ -87,10 +96,9 @@ def test_input_is_equal_also_with_cached_tokens_added() -> None:
 
 
 def test_the_same_response_id_is_the_same_call_whoever_tells_it() -> None:
-    assert judge(told("a", response_id="chatcmpl-x"), told("a", 900, 950, (1, 1), response_id="chatcmpl-x")) == [
-        "count",
-        "discard",
-    ]
+    for scope in ("a", "b"):
+        again = told(scope, 900, 950, (1, 1), response_id="chatcmpl-CmXqT3nPz7kR")
+        assert judge(told("a", response_id="chatcmpl-CmXqT3nPz7kR"), again) == ["count", "discard"]
     by_hand = CountedCall(HAND, usage=Usage("m", 10, 5), response_id="chatcmpl-y")
     assert judge(by_hand, told("a", response_id="chatcmpl-y")) == ["count", "discard"]
     assert judge(told("a", response_id="chatcmpl-y"), by_hand) == ["count", "discard"]
@@ -109,12 +117,21 @@ def test_different_response_ids_of_one_kind_are_different_calls() -> None:
     assert judge(told("a", response_id="msg_1"), told("b", response_id="chatcmpl-2")) == ["count", "discard"]
 
 
-def test_ids_of_a_few_digits_repeat_by_chance() -> None:
-    one, two = (
-        told("a", 0, 9, (10, 5), response_id="chatcmpl-17"),
-        told("a", 50, 60, (90, 3), response_id="chatcmpl-17"),
-    )
+@pytest.mark.parametrize("weak", ["chatcmpl-17", "chatcmpl-test", "msg_1", "cmpl-0", "resp-mock", "7"])
+def test_short_ids_repeat_by_chance(weak: str) -> None:
+    one, two = told("a", 0, 9, (10, 5), response_id=weak), told("a", 50, 60, (90, 3), response_id=weak)
     assert judge(one, two) == ["count", "count"]
+    again = told("b", 1, 9, (10, 5), response_id=weak)
+    assert judge(one, again) == ["count", "discard"]
+
+
+def test_two_local_servers_that_count_their_answers_alike_are_two() -> None:
+    one, two = told("a", 0, 9, (10, 5), response_id="chatcmpl-1"), told("b", 50, 60, (90, 3), response_id="chatcmpl-1")
+    assert judge(one, two) == ["count", "count"]
+    one = told("a", response_id="1", models=("gpt-4o",))
+    assert judge(one, told("b", response_id="1", models=("claude-sonnet-4-5",))) == ["count", "count"]
+    by_hand = CountedCall(HAND, usage=Usage("m", 90, 3), response_id="1")
+    assert judge(one, by_hand) == ["count", "discard"]  # whoever writes an id by hand means it
 
 
 def test_a_second_span_of_the_same_scope_around_the_call_repeats_it() -> None:
