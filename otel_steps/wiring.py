@@ -40,10 +40,10 @@ def _seen_response(scope: Scope, usage: Usage) -> bool:
     return seen_by_hand(scope, usage)
 
 
-def _meter_told(scope: Scope, attributes: dict[str, Any], failed: bool) -> bool:
+def _meter_told(scope: Scope, attributes: dict[str, Any], failed: bool, again: bool = False) -> bool:
     from .telemetry.calls import charge_told
 
-    return charge_told(scope, attributes, failed=failed)
+    return charge_told(scope, attributes, failed=failed, again=again)
 
 
 class _TransportGate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import Span, StatusCode
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from .state import Runtime
 
 SETTLE_AFTER_S: Final = 0.02
-"""How long after a call's usage was told its other attributes are waited for: they are written one by one."""
+"""How long after the last attribute of a call the next is waited for: they are written one by one."""
+SETTLE_WHOLE_AFTER_S: Final = 0.004
+"""The same where the call's usage is among them, at a gate that somebody waits at."""
+WAIT_MAX_S: Final = 0.1
+"""The longest that a gate waits for a call that another thread is writing of."""
 
 _OF_A_CALL: Final = (
     "gen_ai.usage.",
@@ -122,57 +127,114 @@ class SpanGuard(Span):
 class _Told:
     """What one thread has written of the latest model call."""
 
-    __slots__ = ("_attributes", "_failed", "_lock", "_scope", "_span", "_timer")
+    __slots__ = ("_attributes", "_before", "_failed", "_lock", "_noted", "_scope", "_span", "_thread", "_timer")
 
     def __init__(self, span: Span, scope: Scope) -> None:
         self._span = span
         self._scope = scope
+        self._thread = threading.get_ident()
         self._attributes: dict[str, Any] = {}
+        self._before: dict[str, Any] | None = None
+        """What was metered of a call of which more may come; None where it was another thing, or is whole."""
         self._failed = False
+        self._noted = 0.0
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
     def begin(self, *, failed: bool) -> None:
         """What was told is complete; what comes is another call."""
         self.settle()
+        self._before = None
         self._failed = failed
 
     def note(self, key: str, value: Any) -> None:
         """One attribute more; one that is there already is the next call's."""
-        if key in self._attributes:
+        before = self._before
+        if key in self._attributes or (before is not None and key in before):
             self.begin(failed=False)
         rt = runtime()
         with self._lock:
             self._attributes[key] = value
+            self._noted = time.monotonic()
             rt.told_calls[self] = self._scope
             if self._timer is None:
-                self._timer = threading.Timer(SETTLE_AFTER_S, self.settle)
-                self._timer.daemon = True
-                with contextlib.suppress(RuntimeError):  # the interpreter is ending: the scope's own end settles it
-                    self._timer.start()
+                self._settle_later(SETTLE_AFTER_S)
+
+    def wait(self, until: float) -> None:
+        """Wait, at most until then (monotonic), while another thread is writing of the call."""
+        while self._thread != threading.get_ident() and (attributes := self._attributes):
+            whole = _USAGE.issubset(attributes)
+            left = self._noted + (SETTLE_WHOLE_AFTER_S if whole else SETTLE_AFTER_S) - time.monotonic()
+            if left <= 0 or time.monotonic() >= until:
+                return
+            time.sleep(min(left, 0.002))
 
     def settle(self) -> None:
         """Meter what was told; where that was no model call, it goes onto the span after all. Never raises."""
         rt = runtime()
         with self._lock:
             attributes, self._attributes = self._attributes, {}
-            failed, self._failed = self._failed, False
             timer, self._timer = self._timer, None
             rt.told_calls.pop(self, None)
+            before, failed = self._before, self._failed
+            if attributes:
+                self._before = attributes if before is None else {**before, **attributes}
+                if _tells_usage(self._before):
+                    self._before = dict.fromkeys(self._before)  # the keys tell the next call; prompts are not kept
         if timer is not None:
             timer.cancel()
         if not attributes:
             return
         try:
-            metered = rt.meter_told is not None and rt.meter_told(self._scope, attributes, failed)
-            if not metered and not self._scope.closed:
-                self._span.set_attributes(attributes)
+            if not self._meter(rt, before, attributes, failed):
+                self._before = None
+                if not self._scope.closed:
+                    self._span.set_attributes(attributes)
         except Exception as error:  # noqa: BLE001 - on the thread of somebody's callback, or a timer's
             rt.faults.report("metering what was written onto a span", error)
 
+    def _meter(self, rt: Runtime, before: dict[str, Any] | None, attributes: dict[str, Any], failed: bool) -> bool:
+        if rt.meter_told is None:
+            return False
+        if before is None:
+            return rt.meter_told(self._scope, attributes, failed)
+        # the rest of a call that was metered half-written: what it told already stands
+        if _tells_usage(before) or not _tells_usage(attributes):
+            return True
+        return rt.meter_told(self._scope, {**before, **attributes}, failed, True)
 
-def settle_told(rt: Runtime, scope: Scope) -> None:
-    """Meter at once what was told of calls in `scope` and around or inside it, before its limits are looked at."""
+    def _settle_later(self, after_s: float) -> None:
+        self._timer = threading.Timer(after_s, self._timed)
+        self._timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending: the scope's own end settles it
+            self._timer.start()
+
+    def _timed(self) -> None:
+        """Settle, unless the call is still being written of."""
+        with self._lock:
+            left = self._noted + SETTLE_AFTER_S - time.monotonic()
+            if self._timer is threading.current_thread() and left > 0:
+                self._settle_later(left)
+                return
+        self.settle()
+
+
+_USAGE: Final = frozenset({"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"})
+_USAGE_PREFIXES: Final = ("gen_ai.usage.", "llm.token_count.", "llm.usage.")
+
+
+def _tells_usage(attributes: dict[str, Any]) -> bool:
+    return any(key.startswith(_USAGE_PREFIXES) for key in attributes)
+
+
+def settle_told(rt: Runtime, scope: Scope, *, wait: bool = True) -> None:
+    """Meter at once what was told of calls in `scope` and around or inside it, before its limits are looked at.
+
+    With `wait`, a call that another thread is writing of right now may first be written to its end.
+    """
+    until = time.monotonic() + WAIT_MAX_S
     for told, where in list(rt.told_calls.items()):
         if where.root is scope.root:
+            if wait:
+                told.wait(until)
             told.settle()

@@ -42,6 +42,10 @@ class ResponseCheck(Protocol):
 class ToldCall(Protocol):
     """What somebody has written onto a span of ours of a model call, and has not been metered."""
 
+    def wait(self, until: float) -> None:
+        """Wait while another thread writes of it, at most until then (monotonic seconds)."""
+        ...
+
     def settle(self) -> None:
         """Meter it now."""
         ...
@@ -50,8 +54,8 @@ class ToldCall(Protocol):
 class TellsCall(Protocol):
     """Meters a model call that somebody told by writing onto a span of ours; False where the attributes tell none."""
 
-    def __call__(self, scope: Scope, attributes: dict[str, Any], failed: bool) -> bool:
-        """Meter the call under `scope`; whether there was one."""
+    def __call__(self, scope: Scope, attributes: dict[str, Any], failed: bool, again: bool = False) -> bool:
+        """Meter the call under `scope`; whether there was one. `again`: it was metered before, without usage."""
         ...
 
 

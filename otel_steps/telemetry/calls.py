@@ -92,8 +92,10 @@ def charge_span(
     take_in(rt, scope, usage, by_hand=False, reservation=reservation)
 
 
-def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool) -> bool:
+def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool, again: bool = False) -> bool:
     """Charge a call that was told by writing onto the span of `scope`; False where `attributes` tell of none.
+
+    `again`: the call was charged before, when its usage had not been written yet.
 
     It has no span of its own: its response id, else the moment, tells it from what other emitters say of it.
     """
@@ -120,6 +122,7 @@ def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool) -> bo
         now_ns,
         counted,
         response_id,
+        late=again,
         models=_models(attributes, counted),
         embeds=conventions.is_embedding(attributes),
         where=scope,

@@ -197,7 +197,7 @@ def _ended(rt: Runtime, span: ReadableSpan, live: _Live) -> None:
 def _say_unread(rt: Runtime, scope: Scope, emitter_name: str, span_name: str) -> None:
     """Say once that spans of an emitter look like a model library's and cannot be read; unless others of it could."""
     if rt.told_calls:
-        settle_told(rt, scope)
+        settle_told(rt, scope, wait=False)
     if any(known == emitter_name for known, _, _ in list(rt.learnt_spans)):
         return
     rt.warnings.once(

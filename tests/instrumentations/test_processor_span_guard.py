@@ -15,6 +15,7 @@ from opentelemetry.trace import Status, StatusCode
 
 import otel_steps
 from otel_steps import CompletedStep, StepBudgetExceeded, StepStop, drain_completed_steps, persona, run, step
+from otel_steps.runtime import span_guard
 from otel_steps.runtime.state import runtime
 from tests.instrumentations.emitting import call
 
@@ -173,3 +174,80 @@ def test_the_guard_reads_like_the_span_it_stands_for(tracer: Tracer) -> None:
         with tracer.start_as_current_span("child") as child:
             parent: Any = child
             assert parent.parent.span_id == span.get_span_context().span_id
+
+
+def half(span: Any) -> None:
+    span.set_status(Status(StatusCode.OK))
+    span.set_attribute("gen_ai.operation.name", "chat")
+    span.set_attribute("gen_ai.request.model", "gpt-4o-mini")
+
+
+def other_half(span: Any, tokens: int) -> None:
+    span.set_attribute("gen_ai.response.model", "gpt-4o-mini")
+    span.set_attribute("gen_ai.usage.output_tokens", 5)
+    span.set_attribute("gen_ai.usage.input_tokens", tokens)
+    span.set_attribute("gen_ai.output.messages", "[]")
+
+
+def test_the_exit_of_a_step_waits_for_a_call_that_is_half_written(tracer: Tracer) -> None:
+    del tracer
+    begun, may_end = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def write(span: Any) -> None:
+        half(span)
+        begun.set()
+        may_end.wait(5)
+        other_half(span, 10)
+
+    with pytest.raises(StepBudgetExceeded), step("plan", max_tokens=12):
+        threads.append(threading.Thread(target=write, args=(trace.get_current_span(),)))
+        threads[0].start()
+        begun.wait(5)
+        threading.Timer(0.005, may_end.set).start()
+    threads[0].join()
+    (record,) = drain_completed_steps()
+    assert (record.llm_calls, record.input_tokens, record.unmetered_calls, record.revision) == (1, 10, 0, 1)
+
+
+def test_a_call_that_was_cut_in_two_is_one_call(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    del tracer
+    monkeypatch.setattr(span_guard, "WAIT_MAX_S", 0.0)
+    monkeypatch.setattr(span_guard, "SETTLE_AFTER_S", 60.0)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def write(span: Any) -> None:
+        half(span)
+        begun.set()
+        may_end.wait(5)
+        other_half(span, 10)
+        tell(span, 20, "chatcmpl-aaaaaaaa2")  # and the next, whole
+        half(span)  # and one without usage
+        span.set_status(StatusCode.OK)
+
+    with run("all") as running:
+        with step("plan"):
+            thread = threading.Thread(target=write, args=(trace.get_current_span(),))
+            thread.start()
+            begun.wait(5)
+        may_end.set()
+        thread.join()
+        assert (running.totals.llm_calls, running.totals.input_tokens) == (3, 30)
+    first, *_, last = drain_completed_steps()
+    assert (first.llm_calls, first.unmetered_calls) == (1, 1)
+    assert (last.llm_calls, last.unmetered_calls, last.output_tokens) == (3, 1, 10)
+
+
+def test_a_report_that_is_being_written_while_its_step_leaves_is_one_call(tracer: Tracer) -> None:
+    del tracer
+    for _ in range(50):
+        with run("all") as running:
+            with step("plan"):
+                span = trace.get_current_span()
+                thread = threading.Thread(target=tell, args=(span, 10, "chatcmpl-aaaaaaaa1"))
+                thread.start()
+            thread.join()
+            running.check()
+        assert (running.totals.llm_calls, running.totals.input_tokens) == (1, 10)
+        last = drain_completed_steps()[-1]
+        assert (last.llm_calls, last.unmetered_calls) == (1, 0)
