@@ -38,6 +38,8 @@ class Usage:
     invalid_cost: bool = False
     metered: bool = True
     """False for a model call that ended without telling its usage."""
+    awaited: bool = False
+    """True where its usage is told of later, and it is not judged as unmetered before."""
     completes: bool = False
     """True where this is the usage of a call that was counted before without any."""
     ended_ns: int | None = None

@@ -39,7 +39,7 @@ _CHAIN_MAX = 64
 def judge_return(runtime: Runtime, scope: Scope, result: Any) -> Verdict:
     """The body returned. A step that broke its limit never returns as if nothing had happened."""
     if runtime.told_calls:
-        settle_told(runtime, scope)
+        settle_told(runtime, scope, leaving=True)
     if not scope.breaches:
         return _COMPLETED
     owner = broken_owner(scope)

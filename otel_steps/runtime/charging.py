@@ -47,13 +47,8 @@ def take_in(
             "a cost that is NaN, infinite or negative was reported for model %r and counted as 0",
             usage.model,
         )
-    if not usage.metered:
-        runtime.warnings.once(
-            "unmetered",
-            "a call of model %r ended without usage and is counted as unmetered; for streams ask for usage "
-            "(OpenAI: stream_options={'include_usage': True}) and read them to the end",
-            usage.model,
-        )
+    if not usage.metered and not usage.awaited:
+        _warn_of_unmetered(runtime, usage.model)
     if runtime.sink is not None and scope.step is not None:
         try:
             runtime.sink.spent(scope.step.receipt_id, usage, opened)
@@ -67,6 +62,23 @@ def take_in(
         _thresholds(runtime, scope, by_hand=by_hand)
     if by_hand:
         gate(runtime, scope)
+
+
+def judge_unmetered(runtime: Runtime, scope: Scope, model: str) -> None:
+    """A call that was charged as awaited has no usage after all: warn, and break what such a call breaks."""
+    _warn_of_unmetered(runtime, model)
+    if runtime.options.unmetered == "stop":
+        for broken in meter.break_unmetered(scope, model):
+            lifecycle.limit_broke(runtime, broken)
+
+
+def _warn_of_unmetered(runtime: Runtime, model: str) -> None:
+    runtime.warnings.once(
+        "unmetered",
+        "a call of model %r ended without usage and is counted as unmetered; for streams ask for usage "
+        "(OpenAI: stream_options={'include_usage': True}) and read them to the end",
+        model,
+    )
 
 
 def reserve_or_stop(runtime: Runtime, scope: Scope, tokens: int, nano_usd: int) -> Reservation:

@@ -148,7 +148,7 @@ def close(runtime: Runtime, scope: Scope, verdict: Verdict) -> None:
     if scope.children:
         _close_children(runtime, scope)
     if runtime.told_calls:
-        settle_told(runtime, scope)
+        settle_told(runtime, scope, leaving=True)
     ended_ns = runtime.clock()
     record: CompletedStep | None = None
     with meter.LOCK:

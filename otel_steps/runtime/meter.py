@@ -148,7 +148,7 @@ def _check(
         elif usage.metered and usage.cost_nano_usd is None and scope.unpriced_stops:
             names.append((scope.usd_limit_name, scope.max_usd))
             unpriced = usage.model
-        elif not usage.metered and unmetered_stops:
+        elif not usage.metered and unmetered_stops and not usage.awaited:
             names.append((scope.usd_limit_name, scope.max_usd))
             unmetered = usage.model
     if windows is not None and isinstance(scope, PersonaScope):
@@ -162,6 +162,17 @@ def _check(
         return False
     in_window = None if windows is None else {"daily_usd": windows[0], "hourly_usd": windows[1]}.get(names[0][0])
     return break_limits(scope, names, step, unpriced=unpriced, unmetered=unmetered, consumed_nano_usd=in_window)
+
+
+def break_unmetered(scope: Scope, model: str) -> list[Scope]:
+    """Break the dollar limits around `scope` for a call without usage; those scopes that were not broken by one yet."""
+    with LOCK:
+        return [
+            limited
+            for limited in _in_force(scope)
+            if limited.max_usd is not None
+            and break_limits(limited, [(limited.usd_limit_name, limited.max_usd)], scope.step, unmetered=model)
+        ]
 
 
 def window_limits(scope: PersonaScope) -> list[tuple[LimitName, float]]:

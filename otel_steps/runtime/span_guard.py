@@ -160,6 +160,10 @@ class _Told:
             if self._timer is None:
                 self._settle_later(SETTLE_AFTER_S)
 
+    def due(self, leaving: Scope | None) -> bool:  # noqa: ARG002 - what is written is metered at every gate
+        """Always."""
+        return True
+
     def wait(self, until: float) -> None:
         """Wait, at most until then (monotonic), while another thread is writing of the call."""
         while self._thread != threading.get_ident() and (attributes := self._attributes):
@@ -227,14 +231,15 @@ def _tells_usage(attributes: dict[str, Any]) -> bool:
     return any(key.startswith(_USAGE_PREFIXES) for key in attributes)
 
 
-def settle_told(rt: Runtime, scope: Scope, *, wait: bool = True) -> None:
+def settle_told(rt: Runtime, scope: Scope, *, wait: bool = True, leaving: bool = False) -> None:
     """Meter at once what was told of calls in `scope` and around or inside it, before its limits are looked at.
 
-    With `wait`, a call that another thread is writing of right now may first be written to its end.
+    With `wait`, a call that another thread is writing of right now may first be written to its end. With `leaving`, the
+    scope is left: calls in it whose usage was to be told of later are judged without.
     """
     until = time.monotonic() + WAIT_MAX_S
     for told, where in list(rt.told_calls.items()):
-        if where.root is scope.root:
+        if where.root is scope.root and told.due(scope if leaving else None):
             if wait:
                 told.wait(until)
             told.settle()

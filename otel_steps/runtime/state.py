@@ -40,14 +40,18 @@ class ResponseCheck(Protocol):
 
 
 class ToldCall(Protocol):
-    """What somebody has written onto a span of ours of a model call, and has not been metered."""
+    """A model call of which not all has been told: written onto a span of ours, or to be told of later."""
+
+    def due(self, leaving: Scope | None) -> bool:
+        """Whether it is to be settled at a gate; `leaving` is the scope that is being left there."""
+        ...
 
     def wait(self, until: float) -> None:
         """Wait while another thread writes of it, at most until then (monotonic seconds)."""
         ...
 
     def settle(self) -> None:
-        """Meter it now."""
+        """Meter it now, as far as it was told."""
         ...
 
 

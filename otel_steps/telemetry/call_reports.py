@@ -11,6 +11,7 @@ from .model_lines import are_other_models
 if TYPE_CHECKING:
     from ..runtime.scope import Scope
     from ..usage import Usage
+    from .awaited import AwaitedUsage
 
 POINT_SLACK_NS: Final = 1_000_000_000
 """How long after a call's end a report without any length of its own (start = end) may tell of it."""
@@ -31,7 +32,8 @@ class CountedCall:
 
     `late` is a report by the same scope, in a sibling span, of a request that has been reported without usage.
     `models` are the names told of its model: asked for, and answered. `embeds`: it is a call for embeddings. `where` is
-    the step, persona or run that it started in.
+    the step, persona or run that it started in; by the finder, where the call that it completes did. `awaits` is set
+    where its usage is to be told of later; and by the finder, on a report that ends such a wait.
     """
 
     scope_name: str
@@ -45,12 +47,14 @@ class CountedCall:
     models: tuple[str | None, ...] = ()
     embeds: bool = False
     where: Scope | None = None
+    awaits: AwaitedUsage | None = None
 
 
 class Call:
     """A counted call, as its first report told it, and who else has told of it."""
 
     __slots__ = (
+        "awaits",
         "embeds",
         "end",
         "keys",
@@ -82,6 +86,7 @@ class Call:
         self.models: tuple[str | None, ...] = report.models
         self.embeds: bool = report.embeds
         self.where: Scope | None = report.where
+        self.awaits: AwaitedUsage | None = report.awaits
 
 
 def told_by_relative(call: Call, report: CountedCall) -> bool:

@@ -14,6 +14,7 @@ from ..runtime.charging import discard_duplicate, take_in
 from ..runtime.state import runtime
 from ..usage import Usage
 from . import conventions
+from .awaited import AwaitedUsage
 from .duplicates import HAND, CountedCall, DuplicateFinder, Verdict
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def finder_of(scope: Scope) -> DuplicateFinder:
 
 def seen_by_hand(scope: Scope, usage: Usage) -> bool:
     """Whether usage reported by hand with a response id repeats a call that was counted; one without it completes."""
-    verdict = finder_of(scope).judge(CountedCall(HAND, usage=usage, response_id=usage.response_id))
+    verdict = _judge(scope, CountedCall(HAND, usage=usage, response_id=usage.response_id))
     usage.completes = verdict is Verdict.COMPLETE
     return verdict is Verdict.DISCARD
 
@@ -77,7 +78,9 @@ def charge_span(
     if conventions.tells_late(attributes):
         report.start_ns = conventions.report_start_ns(attributes, start_ns)
         report.late = conventions.is_late_report(attributes, emitter)
-    verdict = finder_of(scope).judge(report)
+    if usage is None and conventions.awaits_late_report(attributes, emitter):
+        report.awaits = AwaitedUsage(rt, scope, conventions.request_model(attributes) or "")
+    verdict = _judge(scope, report)
     if verdict is Verdict.DISCARD:
         discard_duplicate(scope)
         return
@@ -87,7 +90,11 @@ def charge_span(
         usage.metered = (
             span.status.status_code is StatusCode.ERROR and response_id is None and _failed_whole(attributes)
         )
+        if not usage.metered and report.awaits is not None:
+            usage.awaited = True
+            report.awaits.wait_for_it()
     usage.completes = verdict is Verdict.COMPLETE
+    scope = report.where or scope  # where the call that it completes was counted
     usage.ended_ns = end_ns or None
     take_in(rt, scope, usage, by_hand=False, reservation=reservation)
 
@@ -127,13 +134,21 @@ def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool, again
         embeds=conventions.is_embedding(attributes),
         where=scope,
     )
-    verdict = finder_of(scope).judge(report)
+    verdict = _judge(scope, report)
     if verdict is Verdict.DISCARD:
         discard_duplicate(scope)
         return True
     usage.completes = verdict is Verdict.COMPLETE
+    scope = report.where or scope  # where the call that it completes was counted
     take_in(rt, scope, usage, by_hand=False)
     return True
+
+
+def _judge(scope: Scope, report: CountedCall) -> Verdict:
+    verdict = finder_of(scope).judge(report)
+    if verdict is not Verdict.COUNT and report.awaits is not None:
+        report.awaits.told(metered=report.usage is not None)
+    return verdict
 
 
 def _models(attributes: dict[str, Any], usage: Usage | None) -> tuple[str | None, ...]:

@@ -18,6 +18,7 @@ from .conventions_usage import (
     response_id,
     service_tier,
 )
+from .conventions_values import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ __all__ = [
     "LITELLM_SCOPE",
     "ReportedUsage",
     "SpanRole",
+    "awaits_late_report",
     "failed",
     "follows_no_convention",
     "has_usage",
@@ -239,6 +241,14 @@ def is_late_report(attributes: Mapping[str, Any] | None, scope_name: str) -> boo
     """
     a = plain(attributes)
     return a.get(_LOGFIRE_SPAN_TYPE) == "log" and scope_name.startswith("logfire")
+
+
+def awaits_late_report(attributes: Mapping[str, Any] | None, scope_name: str) -> bool:
+    """Whether a span without usage is the request of a stream that a late report will tell of, see `is_late_report`."""
+    a = plain(attributes)
+    if a.get(_LOGFIRE_SPAN_TYPE) != "span" or not scope_name.startswith("logfire"):
+        return False
+    return json_object(a.get("request_data")).get("stream") is True
 
 
 def report_start_ns(attributes: Mapping[str, Any] | None, start_ns: int) -> int:

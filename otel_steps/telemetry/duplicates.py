@@ -209,6 +209,9 @@ class DuplicateFinder:
         return best
 
     def _merge(self, call: Call, report: CountedCall, keys: tuple[int, ...]) -> Verdict:
+        report.awaits = None
+        if call.awaits is not None and (report.late or report.usage is not None):
+            report.awaits, call.awaits = call.awaits, None
         if report.scope_name == call.scope:
             call.nested_told = True
         self._told(call)
@@ -224,6 +227,7 @@ class DuplicateFinder:
         if call.usage is not None or report.usage is None:
             return Verdict.DISCARD
         call.usage, call.keys = report.usage, keys
+        report.where = call.where or report.where
         call.start, call.end = min(call.start, report.start_ns), max(call.end, report.end_ns)
         if call.scope != HAND:
             self._new.unlisted.append(call)  # by its usage now, too: what it was listed by, as one without, is no harm
