@@ -78,7 +78,7 @@ def test_its_end_after_everything_has_closed_leaves_nothing_behind(behind: Trace
 def pooled(tmp_path: Path) -> Iterator[Tracer]:
     """A tracer whose provider calls all its processors at once, on threads of its own."""
     at_once = ConcurrentMultiSpanProcessor(3)
-    provider = TracerProvider(active_span_processor=at_once, shutdown_on_exit=False)  # type: ignore[arg-type]
+    provider = TracerProvider(active_span_processor=at_once, shutdown_on_exit=False)
     provider.add_span_processor(Failing())
     otel_steps.configure(tracer_provider=provider, store=tmp_path)
     yield provider.get_tracer("pooled")
