@@ -30,28 +30,33 @@ _CROWDED = 64
 
 
 class Tracers:
-    """The tracer of the provider in force; notices when the global provider changes, so that set-up can join it."""
+    """The tracer of the provider in force; notices when the global provider changes, so that set-up can join it.
+
+    One that stands before another (logfire's) stays where it is while that one changes: it is looked behind.
+    """
 
     def __init__(self) -> None:
         self.provider_changed: Callable[[TracerProvider], None] | None = None
         self._provider: TracerProvider | None = None
+        self._behind: Any = None
         self._tracer: Tracer | None = None
 
     def tracer(self, configured: TracerProvider | None) -> Tracer | None:
         """A tracer of `configured`, or of the global provider where that is None; None while there is no provider."""
         provider = trace.get_tracer_provider() if configured is None else configured
-        if provider is self._provider:
+        behind: Any = getattr(provider, "provider", None)
+        if provider is self._provider and behind is self._behind:
             return self._tracer
         if self.provider_changed is not None:
             self.provider_changed(provider)  # before the tracer is made: it copies the provider's sampler
         # the API's stand-in before anybody has set a provider: its spans are nobody's
         tracer = None if isinstance(provider, trace.ProxyTracerProvider) else provider.get_tracer(attr.SCOPE_NAME)
-        self._provider, self._tracer = provider, tracer
+        self._provider, self._behind, self._tracer = provider, behind, tracer
         return tracer
 
     def forget(self) -> None:
         """Meet the provider in force anew, as after a reset."""
-        self._provider = self._tracer = None
+        self._provider = self._behind = self._tracer = None
 
 
 tracers: Tracers = Tracers()

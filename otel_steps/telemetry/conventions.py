@@ -18,7 +18,6 @@ from .conventions_usage import (
     response_id,
     service_tier,
 )
-from .conventions_values import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -248,7 +247,7 @@ def awaits_late_report(attributes: Mapping[str, Any] | None, scope_name: str) ->
     a = plain(attributes)
     if a.get(_LOGFIRE_SPAN_TYPE) != "span" or not scope_name.startswith("logfire"):
         return False
-    return json_object(a.get("request_data")).get("stream") is True
+    return "request_data" in a and "response_data" not in a and "gen_ai.output.messages" not in a  # no answer yet
 
 
 def report_start_ns(attributes: Mapping[str, Any] | None, start_ns: int) -> int:

@@ -71,7 +71,8 @@ def told(command: list[str], **env: str) -> list[str]:
 
 def exported(lines: list[str]) -> list[str]:
     """The names of the exported spans."""
-    decoder, text, names = json.JSONDecoder(), "\n".join(lines), []
+    decoder, text = json.JSONDecoder(), "\n".join(lines)
+    names: list[str] = []
     at = text.find("{\n")
     while at >= 0:
         span: Any

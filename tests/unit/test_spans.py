@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from otel_steps import StepBudgetExceeded, StepStop, drain_completed_steps, persona, record_llm_usage, run, step
 from otel_steps.runtime.spans import tracers
 from otel_steps.runtime.state import runtime
+from tests.instrumentations.emitting import call
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -72,3 +73,26 @@ def test_a_stop_is_no_error_of_a_step_that_continues(spans: InMemorySpanExporter
         record_llm_usage("m", 5, 5, 0.0)
     (span,) = spans.get_finished_spans()
     assert span.status.status_code.name == "UNSET"
+
+
+class Before:
+    """A provider that stands before another one, which is changed behind it, as logfire does."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self.provider = provider
+
+    def get_tracer(self, *given: Any, **named: Any) -> Any:
+        return self.provider.get_tracer(*given, **named)
+
+    def add_span_processor(self, processor: Any) -> None:
+        self.provider.add_span_processor(processor)
+
+
+def test_a_provider_that_was_changed_behind_another_is_joined_by_the_next_step() -> None:
+    standing = Before(TracerProvider(shutdown_on_exit=False))
+    runtime().tracer_provider = standing
+    for _ in range(2):
+        with pytest.raises(StepBudgetExceeded), step("plan", max_tokens=5), call(standing.get_tracer("emitter"), 10):
+            pass
+        standing.provider = TracerProvider(shutdown_on_exit=False)
+    assert [record.llm_calls for record in drain_completed_steps()] == [1, 1]
