@@ -57,8 +57,10 @@ def charge_span(
     """
     emitter = "" if span.instrumentation_scope is None else span.instrumentation_scope.name
     usage: Usage | None = conventions.read_usage(attributes, emitter)
-    if usage is None and _was_refused(span, attributes):
-        return
+    if usage is None:
+        if _was_refused(span, attributes):
+            return
+        usage = _told_in_event(span, attributes, emitter)
     context = span.get_span_context()
     parent = span.parent
     start_ns, end_ns = span.start_time or 0, span.end_time or 0
@@ -97,6 +99,15 @@ def charge_span(
     scope = report.where or scope  # where the call that it completes was counted
     usage.ended_ns = end_ns or None
     take_in(rt, scope, usage, by_hand=False, reservation=reservation)
+
+
+def _told_in_event(span: ReadableSpan, attributes: dict[str, Any], emitter: str) -> Usage | None:
+    """Usage that the span tells in an event of its own (the last of them) instead of in its attributes."""
+    for event in reversed(span.events):
+        told = conventions.plain(event.attributes)
+        if conventions.has_usage(told):
+            return conventions.read_usage({**attributes, **told}, emitter)
+    return None
 
 
 def charge_told(scope: Scope, attributes: dict[str, Any], *, failed: bool, again: bool = False) -> bool:

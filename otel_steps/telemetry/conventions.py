@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ..attributes import GEN_AI_AGENT_NAME, GEN_AI_OPERATION_NAME, GEN_AI_TOOL_NAME, SCOPE_NAME
+from .conventions_roles import KIND_MARKS, OPERATIONS, SpanRole
 from .conventions_usage import (
     ReportedUsage,
     has_usage,
@@ -52,97 +52,7 @@ __all__ = [
 LITELLM_SCOPE: Final = "litellm"
 """The scope by which usage that was written onto a span of ours is told from other reports of the same call."""
 
-
-class SpanRole(enum.Enum):
-    """What a span means to the meter."""
-
-    MODEL_CALL = "model_call"
-    TOOL = "tool"
-    AGGREGATE = "aggregate"
-    """An agent, workflow, chain, plan...: it repeats what its children told, and is never counted."""
-    OTHER = "other"
-    UNKNOWN_AT_START = "unknown_at_start"
-    """Says nothing yet; some emitters set every attribute at the end."""
-
-
 _CALL, _TOOL, _SUM, _OTHER = SpanRole.MODEL_CALL, SpanRole.TOOL, SpanRole.AGGREGATE, SpanRole.OTHER
-
-_OPERATIONS: Final[dict[str, SpanRole]] = {
-    "chat": _CALL,
-    "generate_content": _CALL,
-    "text_completion": _CALL,
-    "embeddings": _CALL,
-    "acompletion": _CALL,
-    "aembedding": _CALL,
-    "anthropic_messages": _CALL,
-    "aresponses": _CALL,
-    "atext_completion": _CALL,
-    "completion": _CALL,
-    "completions": _CALL,
-    "embedding": _CALL,
-    "generate": _CALL,
-    "image_generation": _CALL,
-    "message": _CALL,
-    "messages": _CALL,
-    "responses": _CALL,
-    "speech": _CALL,
-    "text_generation": _CALL,
-    "transcription": _CALL,
-    "execute_tool": _TOOL,
-    "create_agent": _SUM,
-    "handoff": _SUM,
-    "invoke_agent": _SUM,
-    "invoke_workflow": _SUM,
-    "plan": _SUM,
-    "retrieval": _SUM,
-    "count_tokens": _OTHER,
-    "fetch_response": _OTHER,
-}
-"""gen_ai.operation.name: of the conventions first, then of frameworks that write their own function's name there."""
-
-_KIND_MARKS: Final[tuple[tuple[str, dict[str, SpanRole]], ...]] = (
-    (
-        "openinference.span.kind",
-        {
-            "llm": _CALL,
-            "embedding": _CALL,
-            "decision": _CALL,
-            "tool": _TOOL,
-            "agent": _SUM,
-            "chain": _SUM,
-            "retriever": _SUM,
-            "guardrail": _SUM,
-            "evaluator": _SUM,
-            "prompt": _SUM,
-        },
-    ),
-    ("traceloop.span.kind", {"workflow": _SUM, "task": _SUM, "agent": _SUM, "tool": _TOOL}),
-    (
-        "langsmith.span.kind",
-        {
-            "llm": _CALL,
-            "embedding": _CALL,
-            "tool": _TOOL,
-            "chain": _SUM,
-            "retriever": _SUM,
-            "prompt": _SUM,
-            "parser": _SUM,
-        },
-    ),
-    (
-        "langfuse.observation.type",
-        {
-            "generation": _CALL,
-            "embedding": _CALL,
-            "tool": _TOOL,
-            "agent": _SUM,
-            "chain": _SUM,
-            "retriever": _SUM,
-            "guardrail": _SUM,
-            "evaluator": _SUM,
-        },
-    ),
-)
 _REQUEST_TYPE: Final = "llm.request.type"
 _REQUEST_TYPES: Final = frozenset({"chat", "completion", "embedding", "acompletion", "aembedding", "responses"})
 _NOT_A_CALL = re.compile(
@@ -189,13 +99,13 @@ def _role(a: dict[str, Any], scope_name: str, span_name: str) -> SpanRole | None
     if scope_name == SCOPE_NAME or "count_token" in span_name:
         return _OTHER  # counting tokens names a model, and some emitters mark it as a call of it: it costs nothing
     operation = a.get(GEN_AI_OPERATION_NAME)
-    role = _OPERATIONS.get(operation) if type(operation) is str else None
+    role = OPERATIONS.get(operation) if type(operation) is str else None
     if role is not None and role is not _CALL:
         return role
     marked: SpanRole | None = None
-    for key, kinds in _KIND_MARKS:
+    for key, kinds in KIND_MARKS:
         if key in a:
-            mark = kinds.get(str(a[key]).lower())
+            mark = kinds.get(str(a[key]).strip('"').lower())
             if mark is not None and mark is not _CALL:
                 return mark
             marked = marked or mark
@@ -207,7 +117,7 @@ def _role(a: dict[str, Any], scope_name: str, span_name: str) -> SpanRole | None
         return _TOOL
     if operation is not None:
         text = str(operation).lower()
-        known = _OPERATIONS.get(text)
+        known = OPERATIONS.get(text)
         if known is not None:
             return known
         return _SUM if _NOT_A_CALL.search(text) or request_model(a) is None else _CALL
@@ -262,7 +172,7 @@ def report_start_ns(attributes: Mapping[str, Any] | None, start_ns: int) -> int:
 def is_embedding(attributes: Mapping[str, Any] | None) -> bool:
     """Whether a model call asks for embeddings: by its operation, its mark, or its model's name."""
     a = plain(attributes)
-    for key in (GEN_AI_OPERATION_NAME, _REQUEST_TYPE, *(key for key, _ in _KIND_MARKS)):
+    for key in (GEN_AI_OPERATION_NAME, _REQUEST_TYPE, *(key for key, _ in KIND_MARKS)):
         told = a.get(key)
         if type(told) is str and "embed" in told.lower():
             return True

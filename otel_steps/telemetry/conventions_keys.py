@@ -13,6 +13,8 @@ INPUT: Final = (
     "decision.token_count.input",
     "ai.usage.inputTokens",
     "ai.usage.promptTokens",
+    "gen_ai.response.prompt_tokens",
+    "braintrust.metrics.prompt_tokens",
 )
 OUTPUT: Final = (
     "gen_ai.usage.output_tokens",
@@ -23,6 +25,8 @@ OUTPUT: Final = (
     "decision.token_count.output",
     "ai.usage.outputTokens",
     "ai.usage.completionTokens",
+    "gen_ai.response.completion_tokens",
+    "braintrust.metrics.completion_tokens",
 )
 TOTAL: Final = ("gen_ai.usage.total_tokens", "llm.token_count.total", "llm.usage.total_tokens", "ai.usage.totalTokens")
 CACHE_READ: Final = (
@@ -96,6 +100,7 @@ REQUEST_MODEL: Final = (
     "decision.request.model_name",
     "langfuse.observation.model.name",
     "gen_ai.llm.model",
+    "mlflow.llm.model",
     "ai.model.id",
 )
 PROVIDER: Final = (
@@ -105,6 +110,7 @@ PROVIDER: Final = (
     "llm.system",
     "decision.provider",
     "ai.model.provider",
+    "mlflow.llm.provider",
 )
 TIER_ANSWERED: Final = (
     "openai.response.service_tier",
@@ -137,7 +143,33 @@ CAP_PARAMETER_NAMES: Final = (
 CHOICES: Final = ("gen_ai.request.choice.count", "gen_ai.request.n")
 RAW_USAGE: Final = ("gen_ai.usage.raw", "usage")
 """The provider's own usage object as JSON, by logfire and by logfire's integration of OpenAI's agents."""
-LANGFUSE_USAGE: Final = "langfuse.observation.usage_details"
+JSON_USAGE: Final = (
+    "langfuse.observation.usage_details",
+    "mlflow.chat.tokenUsage",
+    "langsmith.usage_metadata",
+    "braintrust.metrics",
+    "llm.token.counts",
+    "gcp.vertex.agent.llm_response",
+)
+"""Counts as JSON, under names of their own; Google's ADK has them in the whole answer."""
+JSON_COST: Final = ("langfuse.observation.cost_details", "mlflow.llm.cost", "langsmith.usage_metadata")
+JSON_NAMES: Final = (
+    (INPUT[0], ("input", "input_tokens", "prompt_tokens", "prompt_token_count")),
+    (OUTPUT[0], ("output", "output_tokens", "completion_tokens", "candidates_token_count")),
+    (TOTAL[0], ("total", "total_tokens", "total_token_count")),
+    (
+        CACHE_READ[0],
+        (
+            "cache_read_input_tokens",
+            "input_cached_tokens",
+            "input_cache_read",
+            "prompt_cached_tokens",
+            "cached_content_token_count",
+        ),
+    ),
+    (CACHE_WRITE[0], ("cache_creation_input_tokens", "input_cache_creation", "prompt_cache_creation_tokens")),
+    (REASONING[0], ("output_reasoning_tokens", "completion_reasoning_tokens", "thoughts_token_count")),
+)
 INPUT_AUDIO: Final = "gen_ai.usage.details.input_audio_tokens"
 OUTPUT_AUDIO: Final = "gen_ai.usage.details.output_audio_tokens"
 DETAILS: Final = (

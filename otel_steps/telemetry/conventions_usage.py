@@ -123,7 +123,7 @@ def output_cap(attributes: Mapping[str, Any] | None) -> int | None:
 def has_usage(attributes: Mapping[str, Any]) -> bool:
     """Whether any token count of a call of its own is told, zero included."""
     shape = _shape(tuple(attributes))
-    return bool(shape.input or shape.output) or keys.LANGFUSE_USAGE in attributes
+    return bool(shape.input or shape.output) or any(key in attributes for key in keys.JSON_USAGE)
 
 
 class _Shape(NamedTuple):
@@ -172,7 +172,7 @@ def _shape(present: tuple[str, ...]) -> _Shape:
         ephemeral=some(keys.CACHE_WRITE_5M, keys.CACHE_WRITE_1H),
         costs=some(*keys.COST, *keys.COST_LITELLM, *(key for part in keys.COST_PARTS for key in part)),
         rare=some(*keys.TIER_ANSWERED, *keys.TIER_ASKED, *(key for key, _ in keys.DETAILS)),
-        raw=some(*keys.RAW_USAGE),
+        raw=some(*keys.RAW_USAGE, *keys.JSON_USAGE, *keys.JSON_COST),
     )
 
 
@@ -195,11 +195,7 @@ def _read_cached(a: Attributes, shape: _Shape, scope_name: str, found: ReportedU
 
 
 def _derived(a: Attributes, inputs: int | None, outputs: int | None) -> tuple[int | None, int | None]:
-    """Counts that the usual keys do not tell: out of Langfuse's JSON, or what a total leaves for the missing one."""
-    if inputs is None and outputs is None and keys.LANGFUSE_USAGE in a:
-        told = json_object(a[keys.LANGFUSE_USAGE])
-        inputs = count(told, ("input", "prompt_tokens", "input_tokens"))
-        outputs = count(told, ("output", "completion_tokens", "output_tokens"))
+    """Counts that the usual keys do not tell: what a total leaves for the missing one."""
     if inputs is None or outputs is None:
         total = count(a, keys.TOTAL)
         if total is not None and total > 0:
@@ -216,7 +212,7 @@ def _raw(a: Attributes) -> Attributes:
     inputs = json_object(raw.get("prompt_tokens_details") or raw.get("input_tokens_details"))
     outputs = json_object(raw.get("completion_tokens_details") or raw.get("output_tokens_details"))
     written = json_object(raw.get("cache_creation"))
-    found = {
+    found: Attributes = {
         keys.CACHE_READ[0]: inputs.get("cached_tokens", raw.get("cache_read_input_tokens")),
         keys.CACHE_WRITE[0]: inputs.get("cache_write_tokens", raw.get("cache_creation_input_tokens")),
         keys.CACHE_WRITE_1H: written.get("ephemeral_1h_input_tokens"),
@@ -225,7 +221,33 @@ def _raw(a: Attributes) -> Attributes:
         keys.INPUT_AUDIO: inputs.get("audio_tokens"),
         keys.OUTPUT_AUDIO: outputs.get("audio_tokens"),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {**_counts(a), **{key: value for key, value in found.items() if value is not None}}
+
+
+def _counts(a: Attributes) -> Attributes:
+    """What emitters tell as JSON under names of their own, under the conventions' keys."""
+    found: Attributes = {}
+    for key in keys.JSON_USAGE:
+        told = json_object(a.get(key))
+        told = json_object(told.get("usage_metadata")) or told
+        for usual, names in keys.JSON_NAMES:
+            tokens = count(told, names)
+            if tokens is not None:
+                found.setdefault(usual, tokens)
+        inputs, outputs = json_object(told.get("input_token_details")), json_object(told.get("output_token_details"))
+        for usual, tokens in (
+            (keys.CACHE_READ[0], number(inputs.get("cache_read"))),
+            (keys.CACHE_WRITE[0], number(inputs.get("cache_creation"))),
+            (keys.REASONING[0], number(outputs.get("reasoning"))),
+        ):
+            if tokens is not None:
+                found.setdefault(usual, tokens)
+    for key in keys.JSON_COST:
+        told = json_object(a.get(key))
+        cost = told.get("total_cost", told.get("total") if key != keys.JSON_USAGE[2] else None)
+        if cost is not None:
+            found.setdefault(keys.COST[1], cost)
+    return found
 
 
 def _details(a: Attributes) -> dict[str, int] | None:

@@ -91,3 +91,11 @@ def test_sums_on_an_unmarked_span_around_tools_are_no_call(provider: TracerProvi
         crew.set_attribute("gen_ai.usage.output_tokens", 2)
     (record,) = drain_completed_steps()
     assert (record.llm_calls, record.input_tokens, record.duplicates_discarded) == (2, 30, 1)
+
+
+def test_usage_that_a_span_tells_in_an_event_is_read(provider: TracerProvider) -> None:
+    with step("plan"), provider.get_tracer("sdk").start_as_current_span("chat", attributes=REQUEST) as span:
+        span.add_event("gen_ai.client.inference.operation.details", usage(10, output=5))
+        span.add_event("first token")
+    (record,) = drain_completed_steps()
+    assert (record.llm_calls, record.input_tokens, record.output_tokens, record.unmetered_calls) == (1, 10, 5, 0)
