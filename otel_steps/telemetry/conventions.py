@@ -172,6 +172,9 @@ def report_start_ns(attributes: Mapping[str, Any] | None, start_ns: int) -> int:
 def is_embedding(attributes: Mapping[str, Any] | None) -> bool:
     """Whether a model call asks for embeddings: by its operation, its mark, or its model's name."""
     a = plain(attributes)
+    operation = a.get(GEN_AI_OPERATION_NAME)
+    if type(operation) is str and operation in OPERATIONS:
+        return "embed" in operation
     for key in (GEN_AI_OPERATION_NAME, _REQUEST_TYPE, *(key for key, _ in KIND_MARKS)):
         told = a.get(key)
         if type(told) is str and "embed" in told.lower():
