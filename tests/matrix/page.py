@@ -49,12 +49,13 @@ without a limit and once with a `max_usd` that the second call breaks, in each o
 Streams whose client does not ask OpenAI for the usage cannot be counted by anybody: they are `unmetered_calls` on the
 receipt (*stream without usage* below), and `configure(unmetered="stop")` makes the first of them break a dollar limit.
 
-LiteLLM's own callback tells of a call from another thread, some milliseconds after the call has returned. What it told
-last is waited for (0.1 s at most) once it has begun to write; a call that is sent before that may still go out after the
-one that broke the limit. An instrumentation of the client beside it closes this gap.
+LiteLLM's own callback tells of a call from another thread, some milliseconds after the call has returned. Once it has
+begun to write it is waited for, 0.1 s at most; a call that is sent before that may still go out after the one that
+broke the limit. An instrumentation of the client beside it closes this gap.
 
-A provider with a `ConcurrentMultiSpanProcessor` calls ours on threads of its own: calls are counted and refused as
-elsewhere, but what runs inside `suspended()` or a hook cannot be told from the step's own work there, and is charged to it.
+A provider with a `ConcurrentMultiSpanProcessor` calls ours on threads of its own. Calls are counted and refused as
+elsewhere, but what runs inside `suspended()` or a hook cannot be told there from the step's own work, and is charged to
+the step.
 """
 
 
