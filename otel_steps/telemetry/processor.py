@@ -35,29 +35,13 @@ LIVE_MAX: Final = 100_000
 class _Live:
     """A span that started inside a scope and has not ended."""
 
-    __slots__ = ("ending", "in_call", "reservation", "scope", "tool")
+    __slots__ = ("in_call", "reservation", "scope", "tool")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.in_call = False
         self.tool: str | None = None
         self.reservation: Reservation | None = None
-        self.ending: Span | None = None
-        """The span once it has ended: a processor before ours that fails then would keep its end from us."""
-
-    def due(self, leaving: Scope | None) -> bool:  # noqa: ARG002 - what has ended is metered at every gate
-        """Always."""
-        return True
-
-    def wait(self, until: float) -> None:
-        """Nothing: all is there."""
-
-    def settle(self) -> None:
-        """Meter the span now, unless its end has reached us."""
-        rt, span = runtime(), self.ending
-        rt.told_calls.pop(self, None)
-        if span is not None and rt.live_spans.pop(span.get_span_context().span_id, None) is self:
-            _finish(rt, span, self)
 
 
 _NOBODYS: Final = _Live(SUSPENDED)
@@ -98,17 +82,12 @@ class StepSpanProcessor(SpanProcessor):
         live: _Live | None = None if context is None else rt.live_spans.pop(context.span_id, None)
         if live is None or context is None or live is _NOBODYS:
             return
-        if live.ending is not None:
-            rt.told_calls.pop(live, None)
-        _finish(rt, span, live)
-
-    def _on_ending(self, span: Span) -> None:
-        """The SDK's notice to all processors before the first one's `on_end`, which may fail and be the last."""
-        rt = runtime()
-        live: _Live | None = rt.live_spans.get(span.get_span_context().span_id)
-        if live is not None and live is not _NOBODYS and self.active and not live.scope.root.closed:
-            live.ending = span
-            rt.told_calls[live] = live.scope
+        try:
+            _ended(rt, span, live)
+        except Exception as error:  # noqa: BLE001 - never at the end of somebody's span
+            rt.faults.report("the end of a span", error)
+        finally:
+            _let_go(rt, context.span_id, live)
 
     def shutdown(self) -> None:
         """Nothing is held back here; steps go on being metered by the spans of other providers."""
@@ -153,18 +132,6 @@ def _started(rt: Runtime, span: Span, parent_context: Context | None, here: Scop
     if live.tool is not None:
         rt.tool_spans[span_id] = live.tool
     _follow(rt, span_id, live)
-
-
-def _finish(rt: Runtime, span: ReadableSpan, live: _Live) -> None:
-    """Charge what a finished span tells. Never raises."""
-    context = span.get_span_context()
-    try:
-        _ended(rt, span, live)
-    except Exception as error:  # noqa: BLE001 - never at the end of somebody's span
-        rt.faults.report("the end of a span", error)
-    finally:
-        if context is not None:
-            _let_go(rt, context.span_id, live)
 
 
 def _carried(here: Scope | None, parent_context: Context | None) -> Scope | None:

@@ -56,6 +56,9 @@ broke the limit. An instrumentation of the client beside it closes this gap.
 A provider with a `ConcurrentMultiSpanProcessor` calls ours on threads of its own. Calls are counted and refused as
 elsewhere, but what runs inside `suspended()` or a hook cannot be told there from the step's own work, and is charged to
 the step.
+
+A span processor that was added before ours and raises at the end of a span raises into your code, and keeps that end
+from us: the SDK calls nobody behind it. Such a call is not counted.
 """
 
 
