@@ -56,6 +56,15 @@ METRIC_INTERNAL_ERRORS: Final = "otel_steps.internal_errors"  # counter [{error}
 TOKEN_TYPE: Final = "otel_steps.token.type"  # noqa: S105 - a dimension of the token counter
 """`input` or `output` (string)."""
 
+# --- between services
+BAGGAGE_ENTRY: Final = "otel_steps"
+"""The one W3C baggage entry: the ids of the caller's run and step."""
+HEADER_BAGGAGE: Final = "baggage"
+HEADER_TRACEPARENT: Final = "traceparent"
+HEADER_TRACESTATE: Final = "tracestate"
+HEADER_RECEIPT: Final = "otel-steps-receipt"
+"""Response header: what the steps under a request came to, for the step that sent it."""
+
 # --- environment
 ENV_STORE: Final = "OTEL_STEPS_STORE"
 """Folder of the journal; set, it makes a journal even before `configure()`."""

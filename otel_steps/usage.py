@@ -42,6 +42,10 @@ class Usage:
     """True where its usage is told of later, and it is not judged as unmetered before."""
     completes: bool = False
     """True where this is the usage of a call that was counted before without any."""
+    elsewhere: int | None = None
+    """How many calls these totals are of, where they came back from steps in another process; None: one call here."""
+    unpriced: bool = False
+    """True where totals from elsewhere hold calls of unknown price, which count as zero in them."""
     ended_ns: int | None = None
     """When the call ended (nanoseconds since the epoch), for prices that change with time; None: now."""
 

@@ -73,7 +73,7 @@ class OpenSteps:
         self._open[record.receipt_id] = step = _Open(record, around)
         for line in self._early.pop(record.receipt_id, ()):
             self._early_count -= 1
-            if line.receipt_id == record.receipt_id:
+            if line.receipt_id == record.receipt_id and line.elsewhere is None:
                 _add_own(step, line)
             self._add_around(record.receipt_id, line)
 
@@ -83,12 +83,13 @@ class OpenSteps:
         if step is None:
             self._add_around(line.receipt_id, line)
             return
-        input_tokens, output_tokens, nano_usd = _add_own(step, line)
+        input_tokens, output_tokens, nano_usd = _add_own(step, line) if line.elsewhere is None else _amounts(line)
+        calls = _calls(line)
         while True:
             step.total_input += input_tokens
             step.total_output += output_tokens
             step.total_nano_usd += nano_usd
-            step.total_calls += 1
+            step.total_calls += calls
             if step.around is None:
                 break
             step = step.around
@@ -128,7 +129,7 @@ class OpenSteps:
                 step.total_input += input_tokens
                 step.total_output += output_tokens
                 step.total_nano_usd += nano_usd
-                step.total_calls += 1
+                step.total_calls += _calls(line)
                 receipt_id = step.record.parent_receipt_id
             elif receipt_id in self._closed:
                 receipt_id = self._closed[receipt_id]
@@ -144,6 +145,11 @@ class OpenSteps:
         self._early_count += 1
         if self._early_count > EARLY_MAX:
             self._early_count -= len(self._early.pop(next(iter(self._early))))
+
+
+def _calls(line: Spent) -> int:
+    """How many model calls a line tells of: one, or those of steps elsewhere whose totals came back."""
+    return 1 if line.elsewhere is None else max(0, line.elsewhere)
 
 
 def _amounts(line: Spent) -> tuple[int, int, int]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .context import restore_active_context, seen
 from .kinds import kind_of
+from .remote import Under, caller_here, caller_of
+from .scope import SUSPENDED
+from .state import runtime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from types import TracebackType
 
     from .context import ActiveContext
+    from .remote import Caller
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,9 +69,11 @@ class _Body:
 
 
 def carry(function: Callable[P, R], /) -> Callable[P, R]:
-    """`function` bound to the scopes current now, for a thread pool: `pool.submit(carry(work), item)`.
+    """`function` bound to the scopes current now, for a pool of threads or processes: `pool.submit(carry(work), item)`.
 
     Coroutine functions, generators and async generators are bound too: the scopes are current while their body runs.
+    In another process the scopes themselves are not there: the steps of a plain function hang under the one that was
+    current, by `parent_receipt_id`, `run_id` and trace, and spend on their own. It can be pickled where `function` can.
     """
     carried: Callable[P, R] = functools.wraps(function)(_AROUND[kind_of(function)](function, seen()))
     return carried
@@ -79,12 +86,46 @@ def _closing(close: Callable[[], Any]) -> Callable[[Any], Any]:
     return resume
 
 
-def _function(function: Callable[..., Any], snapshot: ActiveContext) -> Callable[..., Any]:
-    def carried(*args: Any, **kwargs: Any) -> Any:
-        with _Visit(snapshot):
-            return function(*args, **kwargs)
+class _Carried:
+    """A plain function with its scopes; in another process, pickled or forked into it, with what they are called."""
 
-    return carried
+    def __init__(self, function: Callable[..., Any], snapshot: ActiveContext) -> None:
+        self._function = function
+        self._snapshot = snapshot
+        self._caller = _caller(snapshot)
+        self._process = os.getpid()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if os.getpid() != self._process:
+            return _Arrived(self._function, self._caller)(*args, **kwargs)
+        with _Visit(self._snapshot):
+            return self._function(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Arrived, (self._function, self._caller)
+
+
+class _Arrived:
+    """A carried function in the process that it was sent to."""
+
+    def __init__(self, function: Callable[..., Any], caller: Caller | None) -> None:
+        self._function = function
+        self._caller = caller
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with Under(self._caller):
+            return self._function(*args, **kwargs)
+
+
+def _caller(snapshot: ActiveContext) -> Caller | None:
+    """What steps in another process hang under."""
+    scope = snapshot.scope
+    if scope is None:
+        return caller_here(runtime())
+    return None if scope is SUSPENDED else caller_of(scope, snapshot.otel)
 
 
 def _coroutine(function: Callable[..., Any], snapshot: ActiveContext) -> Callable[..., Any]:
@@ -138,7 +179,7 @@ def _async_generator(function: Callable[..., Any], snapshot: ActiveContext) -> C
 
 
 _AROUND: dict[str, Callable[[Callable[..., Any], ActiveContext], Callable[..., Any]]] = {
-    "function": _function,
+    "function": _Carried,
     "coroutine": _coroutine,
     "generator": _generator,
     "async_generator": _async_generator,

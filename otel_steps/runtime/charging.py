@@ -41,6 +41,8 @@ def take_in(
     if runtime.recorder is not None:
         runtime.recorder.charged(usage)
     charged = meter.charge(scope, usage, runtime.options.unmetered == "stop", windows, reservation)
+    if scope.caller is not None:
+        scope.caller.charged(scope, usage)
     if usage.invalid_cost:
         runtime.warnings.once(
             "invalid cost",

@@ -11,6 +11,7 @@ from . import meter, spans, waking
 from .context import current_scope
 from .policy import narrow, stage_policy
 from .receipt import amended, build
+from .remote import caller_here
 from .scope import WOKEN, PersonaScope, RunScope, Scope, StepOptions, StepScope
 from .span_guard import settle_told
 
@@ -54,6 +55,8 @@ def open_step(runtime: Runtime, definition: StepDefinition, options: StepOptions
     parent = current_scope()
     started_ns = runtime.clock()
     scope = StepScope(definition, options, parent, new_id(runtime, started_ns), started_ns)
+    if parent is None:
+        scope.caller = caller_here(runtime)
     scope.unpriced_stops = (options.unpriced or runtime.options.unpriced) == "stop"
     persona = scope.persona
     spans.open_step_span(runtime, scope)
@@ -71,6 +74,8 @@ def open_persona(runtime: Runtime, definition: PersonaDefinition, policy: Capabi
     """A new activation of a persona under the current scope, with its span; not current yet."""
     windows = _windows(runtime, definition)
     scope = PersonaScope(definition, current_scope(), windows)
+    if scope.parent is None:
+        scope.caller = caller_here(runtime)
     scope.unpriced_stops = runtime.options.unpriced == "stop"
     if policy is not None:
         scope.policy = narrow(scope.policy, policy)
@@ -115,6 +120,8 @@ def open_run(
     outer = None if around is None else around.run
     scope = RunScope(name, around, new_id(runtime, started_ns), started_ns, max_tokens, max_usd)
     scope.ledger = RunLedger(None if outer is None else outer.ledger)
+    if around is None:
+        scope.caller = caller_here(runtime)
     scope.unpriced_stops = runtime.options.unpriced == "stop"
     if policy is not None:
         scope.policy = narrow(scope.policy, policy)
@@ -191,6 +198,8 @@ def hand_on(runtime: Runtime, scope: StepScope, record: CompletedStep) -> None:
             runtime.recorder.finished(record)
         if scope.run is not None:
             scope.run.ledger.add(record)
+        if scope.caller is not None and scope.parent_step is None:
+            scope.caller.finished(record)
 
 
 def amend(runtime: Runtime, late: Sequence[StepScope]) -> None:

@@ -39,6 +39,11 @@ def is_closed(scope: Scope) -> bool:
     return scope.closed
 
 
+def is_unpriced(usage: Usage) -> bool:
+    """Whether `usage` was told, and nobody knows what it costs."""
+    return usage.metered and (usage.cost_nano_usd is None or usage.unpriced)
+
+
 def clean(usage: Usage) -> None:
     """Make `usage` chargeable: negative tokens are 0, an impossible cost is 0 and marked."""
     if not 0 <= usage.input_tokens <= CALL_MAX:
@@ -75,12 +80,14 @@ def charge(
     tokens_in, tokens_out = usage.input_tokens, usage.output_tokens
     nano = usage.cost_nano_usd or 0
     calls = 0 if usage.completes else 1
+    if usage.elsewhere is not None:
+        calls = usage.elsewhere
     step = scope.step
     late: list[StepScope] = []
     with LOCK:
         if reservation is not None:
             reservation.settle()
-        if step is not None:
+        if step is not None and usage.elsewhere is None:
             _charge_own(step, usage, nano)
         around: Scope | None = scope
         while around is not None:
@@ -92,7 +99,7 @@ def charge(
                 late.append(around)
             around = around.parent
         # what is within its limits by its inclusive totals, which are never less than its own, is passed over at once
-        known = usage.metered and usage.cost_nano_usd is not None and not window_totals
+        known = not (usage.cost_nano_usd is None or usage.unpriced or window_totals) and usage.metered
         broke: list[Scope] = []
         for limited in scope.limited:
             if limited.closed or (
@@ -136,7 +143,7 @@ def _check(
     scope: Scope, step: StepScope | None, usage: Usage, unmetered_stops: bool, windows: tuple[int, int] | None
 ) -> bool:
     """Whether the call just added breaks a limit of `scope` that had held before."""
-    if not scope.inclusive and step is not scope:
+    if not scope.inclusive and (step is not scope or usage.elsewhere is not None):
         return False  # its limit looks at its own calls only
     names: list[tuple[LimitName, float]] = []
     unpriced = unmetered = None
@@ -145,7 +152,7 @@ def _check(
     if scope.max_usd is not None and scope.max_nano_usd is not None:
         if scope.spent_nano_usd() > scope.max_nano_usd:
             names.append((scope.usd_limit_name, scope.max_usd))
-        elif usage.metered and usage.cost_nano_usd is None and scope.unpriced_stops:
+        elif is_unpriced(usage) and scope.unpriced_stops:
             names.append((scope.usd_limit_name, scope.max_usd))
             unpriced = usage.model
         elif not usage.metered and unmetered_stops and not usage.awaited:
@@ -153,7 +160,7 @@ def _check(
             unmetered = usage.model
     if windows is not None and isinstance(scope, PersonaScope):
         names += over_windows(scope, windows)
-        if usage.cost_nano_usd is None and usage.metered and scope.unpriced_stops and not names:
+        if is_unpriced(usage) and scope.unpriced_stops and not names:
             names += window_limits(scope)[:1]
             unpriced = usage.model if names else None
     if isinstance(scope, PersonaScope) and len(names) > 1 and names[0][0] == "max_tokens":

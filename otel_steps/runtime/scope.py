@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..record import CompletedStep
     from .hooks import Hook
     from .policy import CapabilityPolicy
+    from .remote import Caller
     from .windows import Windows
 
     Home = tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | int
@@ -54,6 +55,7 @@ class Scope:
     __slots__ = (
         "around",
         "breaches",
+        "caller",
         "children",
         "closed",
         "context",
@@ -119,6 +121,7 @@ class Scope:
             self.parent_step: StepScope | None = None
             self.policy: CapabilityPolicy | None = None
             self.reserving: bool = False
+            self.caller: Caller | None = None
         else:
             self.outermost = parent.root
             self.run = parent.run
@@ -126,6 +129,7 @@ class Scope:
             self.parent_step = parent.step
             self.policy = parent.policy
             self.reserving = parent.reserving
+            self.caller = parent.caller
             parent.children[self] = None
 
     def watch_limits(self) -> None:
@@ -141,6 +145,20 @@ class Scope:
     def unwatch_limits(self) -> None:
         """Leave the watched scopes, at the end: by then its limits stop nobody, and it refers to itself no longer."""
         self.limited = self.around
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run around, which may be one in the service that called."""
+        if self.run is not None:
+            return self.run.run_id
+        return None if self.caller is None else self.caller.run_id
+
+    @property
+    def parent_receipt_id(self) -> str | None:
+        """Receipt id of the step around this scope, which may be one in the service that called."""
+        if self.parent_step is not None:
+            return self.parent_step.receipt_id
+        return None if self.caller is None else self.caller.receipt_id
 
     @property
     def root(self) -> Scope:

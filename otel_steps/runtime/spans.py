@@ -12,6 +12,7 @@ from .. import attributes as attr
 from ..bounds import clamp_int64, error_text, name_text
 from .context import OTEL_KEY
 from .receipt import record_module
+from .remote import context_under
 from .span_guard import SpanGuard
 from .state import runtime as runtime_in_force
 
@@ -68,14 +69,17 @@ def open_span(runtime: Runtime, scope: Scope, name: str, attributes: dict[str, A
         tracer = tracers.tracer(runtime.tracer_provider)
         if tracer is None:
             return
-        span = tracer.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns)
+        around = None if scope.caller is None or scope.parent is not None else context_under(scope.caller)
+        span = tracer.start_span(name, around, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns)
         context = span.get_span_context()
         if not span.is_recording() and (
-            not context.is_valid or context.span_id == trace.get_current_span().get_span_context().span_id
+            not context.is_valid or context.span_id == trace.get_current_span(around).get_span_context().span_id
         ):
             return  # no SDK: the API hands back the parent's identity
         scope.span = span
-        scope.context = trace.set_span_in_context(SpanGuard(span, scope), otel_context.set_value(OTEL_KEY, scope))
+        scope.context = trace.set_span_in_context(
+            SpanGuard(span, scope), otel_context.set_value(OTEL_KEY, scope, around)
+        )
         runtime.span_scopes[context.span_id] = scope
     except Exception as error:  # noqa: BLE001 - a broken provider or processor must not cost the agent its step
         runtime.faults.report("opening a span", error)

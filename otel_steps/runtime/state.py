@@ -149,6 +149,8 @@ class Runtime:
         self.in_memory: bool = defaults.in_memory
         self.price_table: Any = None
         self.outlet: Any = None
+        self.returned: dict[str, Any] = {}
+        """What receipts of steps elsewhere have been charged here, so that each is charged once."""
 
     def set_options(self, **changes: Any) -> None:
         """Swap the options for changed ones."""

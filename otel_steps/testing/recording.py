@@ -11,6 +11,7 @@ from ..bounds import usd
 from ..providers import PROVIDERS
 from ..runtime import state
 from ..runtime.context import forget
+from ..runtime.meter import is_unpriced
 from ..runtime.windows import Windows
 from .clock import FixedClock
 from .rendering import usd_text
@@ -52,8 +53,8 @@ class Account:
             self.total_input_tokens += usage.input_tokens
             self.total_output_tokens += usage.output_tokens
             self.total_cost_nano_usd += usage.cost_nano_usd or 0
-            self.total_llm_calls += not usage.completes
-            self.unpriced_calls += usage.metered and usage.cost_nano_usd is None
+            self.total_llm_calls += not usage.completes if usage.elsewhere is None else usage.elsewhere
+            self.unpriced_calls += is_unpriced(usage)
         if self._outer is not None:
             self._outer.charged(usage)
 
