@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ def configure(
     `store`: folder of the journal (default: OTEL_STEPS_STORE, else by platform convention). `durability`: `process`
     survives a kill, `power` a power loss, `off` keeps no journal. `deliver=False` leaves delivery to another process.
     `unpriced`, `unmetered`: whether a call of unknown price, or without usage, breaks a dollar limit (`stop`) or counts
-    as zero (`allow`). `transport_gate`: also refuse at the HTTP clients once a limit broke.
+    as zero (`allow`). `transport_gate`: also refuse at the HTTP clients once a limit broke. `propagate`: hosts whose
+    services (or Celery broker) are told the ids of the calling run and step, and nobody else: `api.internal`,
+    `api.internal:8443`, `*.internal`.
 
     Raises DefinitionError that names the setting, the value and the remedy.
     """
@@ -101,6 +104,7 @@ def configure(
         if outlet is not None:
             close_outlet(rt, EXIT_TIMEOUT_S)
         rt.set_options(unpriced=unpriced, unmetered=unmetered, transport_gate=transport_gate)
+        _propagate(settings.propagate)
         if rt.in_memory:  # a test: what is said of metering holds, and nothing leaves the process
             if tracer_provider is not None:
                 PROVIDERS.join(rt, tracer_provider)
@@ -159,12 +163,23 @@ def undo_configure() -> None:
 
 def _undo() -> None:
     rt = runtime()
+    _propagate(())
     close_outlet(rt, _RESET_TIMEOUT_S)
     PROVIDERS.end_export(_RESET_TIMEOUT_S)
     if rt.gate is not None:
         for owner in list(rt.broken):
             rt.gate.scope_left(owner)
     PROVIDERS.leave()
+
+
+def _propagate(hosts: tuple[str, ...]) -> None:
+    """Tell services of these hosts their caller; what does it is loaded where some are named."""
+    module = sys.modules.get(f"{__package__}.telemetry.outgoing")
+    if module is None and not hosts:
+        return
+    from .telemetry.outgoing import PROPAGATION
+
+    PROPAGATION.set_hosts(hosts)
 
 
 def _shut_down(timeout_s: float) -> bool:
@@ -249,12 +264,8 @@ def _checked(
         raise mistake("service_name", service_name, "a non-empty string, or None")
     if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
         raise mistake("tracer_provider", tracer_provider, "an OpenTelemetry TracerProvider, or None")
-    if isinstance(propagate, str) or any(not isinstance(host, str) or not host for host in propagate):
-        raise mistake("propagate", propagate, 'a list of host names such as ["internal.example"]')
     if shared is not None:
         raise mistake("shared", shared, "None: budgets shared between hosts are not part of this version")
-    if propagate:
-        raise mistake("propagate", list(propagate), "nothing: context across services is not part of this version")
     return _Settings(
         service_name=service_name,
         tracer_provider=tracer_provider,
@@ -268,8 +279,16 @@ def _checked(
         transport_gate=checked_flag("transport_gate", transport_gate),
         shared=shared,
         shared_unavailable=checked_choice("shared_unavailable", shared_unavailable, ("stop", "allow")),
-        propagate=tuple(propagate),
+        propagate=_hosts(propagate),
     )
+
+
+def _hosts(propagate: Any) -> tuple[str, ...]:
+    if not propagate and isinstance(propagate, tuple | list):
+        return ()
+    from .telemetry.hosts import checked_hosts
+
+    return checked_hosts(propagate)
 
 
 def _folder(store: Any) -> str | None:

@@ -87,7 +87,12 @@ def _closing(close: Callable[[], Any]) -> Callable[[Any], Any]:
 
 
 class _Carried:
-    """A plain function with its scopes; in another process, pickled or forked into it, with what they are called."""
+    """A plain function with its scopes; in another process, pickled or forked into it, with what they are called.
+
+    Its dict holds the function's name and words.
+    """
+
+    __slots__ = ("__dict__", "_caller", "_function", "_process", "_snapshot")
 
     def __init__(self, function: Callable[..., Any], snapshot: ActiveContext) -> None:
         self._function = function

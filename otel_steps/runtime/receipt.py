@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..bounds import INT64_MAX, clamp_int64, error_text, name_text, usd
+from .remote import parent_receipt_id_of, run_id_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -47,10 +48,10 @@ def build(scope: StepScope, status: str, error: str | None, ended_ns: int, revis
         receipt_id=scope.receipt_id,
         revision=revision,
         persona=None if scope.persona is None else name_text(scope.persona.name),
-        run_id=scope.run_id,
+        run_id=run_id_of(scope),
         trace_id=None if span_context is None else f"{span_context.trace_id:032x}",
         span_id=None if span_context is None else f"{span_context.span_id:016x}",
-        parent_receipt_id=scope.parent_receipt_id,
+        parent_receipt_id=parent_receipt_id_of(scope),
         started_at=rfc3339(scope.started_ns),
         ended_at=rfc3339(ended_ns),
         cost_nano_usd=counts[2],

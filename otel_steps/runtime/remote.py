@@ -78,12 +78,25 @@ class Caller:
         return f"1-{self.run_id or ''}-{self.receipt_id or ''}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.run_id, self.receipt_id, None if self.span is None else tuple(self.span))
+        """What another process is told: the ids, and the span as one that is not its own."""
+        span = self.span
+        if span is not None:
+            span = trace.SpanContext(span.trace_id, span.span_id, True, span.trace_flags, span.trace_state)
+        return Caller, (self.run_id, self.receipt_id, span)
 
 
-def _again(run_id: str | None, receipt_id: str | None, span: tuple[Any, ...] | None) -> Caller:
-    # a SpanContext is a tuple whose last member says what the ones before already do
-    return Caller(run_id, receipt_id, None if span is None else trace.SpanContext(*span[:2], True, *span[3:5]))
+def run_id_of(scope: Scope) -> str | None:
+    """Id of the run around, which may be one in the process that called."""
+    if scope.run is not None:
+        return scope.run.run_id
+    return None if scope.caller is None else scope.caller.run_id
+
+
+def parent_receipt_id_of(scope: Scope) -> str | None:
+    """Receipt id of the step around this scope, which may be one in the process that called."""
+    if scope.parent_step is not None:
+        return scope.parent_step.receipt_id
+    return None if scope.caller is None else scope.caller.receipt_id
 
 
 def read_entry(value: object) -> Caller | None:
@@ -116,19 +129,25 @@ def caller_here(runtime: Runtime) -> Caller | None:
 def caller_to_tell(runtime: Runtime) -> Caller | None:
     """What a step elsewhere is to hang under when it is called from here; None: nothing here to hang under."""
     scope = current_scope()
-    if scope is None:
-        return caller_here(runtime)
-    return caller_of(scope, otel_context.get_current())
+    here = otel_context.get_current()
+    if scope is not None:
+        return caller_of(scope, here)
+    known = caller_here(runtime)
+    if known is None:
+        return None
+    span = trace.get_current_span(here).get_span_context()
+    return Caller(known.run_id, known.receipt_id, span if span.is_valid else known.span)
 
 
 def caller_of(scope: Scope, otel: Context) -> Caller | None:
     """What a step elsewhere is to hang under when it is called from within `scope` and `otel`."""
     step = scope.step
-    receipt_id = scope.parent_receipt_id if step is None else step.receipt_id
-    if receipt_id is None and scope.run_id is None:
+    receipt_id = parent_receipt_id_of(scope) if step is None else step.receipt_id
+    run_id = run_id_of(scope)
+    if receipt_id is None and run_id is None:
         return None
     span = trace.get_current_span(otel).get_span_context()
-    return Caller(scope.run_id, receipt_id, span if span.is_valid else None)
+    return Caller(run_id, receipt_id, span if span.is_valid else None)
 
 
 def context_under(caller: Caller) -> Context:

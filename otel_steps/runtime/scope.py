@@ -147,20 +147,6 @@ class Scope:
         self.limited = self.around
 
     @property
-    def run_id(self) -> str | None:
-        """Id of the run around, which may be one in the service that called."""
-        if self.run is not None:
-            return self.run.run_id
-        return None if self.caller is None else self.caller.run_id
-
-    @property
-    def parent_receipt_id(self) -> str | None:
-        """Receipt id of the step around this scope, which may be one in the service that called."""
-        if self.parent_step is not None:
-            return self.parent_step.receipt_id
-        return None if self.caller is None else self.caller.receipt_id
-
-    @property
     def root(self) -> Scope:
         """The outermost scope."""
         return self.outermost or self

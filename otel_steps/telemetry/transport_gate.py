@@ -14,13 +14,14 @@ from ..runtime.state import runtime
 from ..runtime.stops import broken_owner, stop_for
 from .http_clients import CLIENTS, Client
 from .model_requests import REQUESTS
+from .patching import put_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..runtime.scope import Scope
 
-    TakeOut = Callable[[], None]
+    TakeOut = Callable[[], bool]
 
 
 class TransportGate:
@@ -78,21 +79,8 @@ class TransportGate:
             self._refuse(client, instance, args, kwargs)
             return await wrapped(*args, **kwargs)
 
-        method = client.method
-        own = method in vars(owner)
-        is_async = inspect.iscoroutinefunction(getattr(owner, method))
-        guarded = wrapt.wrap_function_wrapper(owner, method, guard_async if is_async else guard)
-
-        def take_out() -> None:
-            # somebody may have wrapped the client after us: then ours stays underneath, and lets everything pass
-            if vars(owner).get(method) is not guarded:
-                return
-            if own:
-                setattr(owner, method, guarded.__wrapped__)
-            else:
-                delattr(owner, method)
-
-        return take_out
+        is_async = inspect.iscoroutinefunction(getattr(owner, client.method))
+        return put_around(owner, client.method, guard_async if is_async else guard)
 
     def _refuse(self, client: Client, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise StepStop for a model call inside a scope whose limit, or one around it, is broken."""
