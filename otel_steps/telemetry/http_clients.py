@@ -46,7 +46,7 @@ def _prepared(_session: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 def _urllib3(pool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Asked:
     method, url, body = (*args, None, None, None)[:3]
     method, url, body = kwargs.get("method", method), kwargs.get("url", url), kwargs.get("body", body)
-    if "://" not in url:  # through a proxy the URL is whole
+    if url.startswith("/"):  # through a proxy the URL is whole
         host = f"[{pool.host}]" if ":" in pool.host else pool.host
         url = f"{pool.scheme}://{host}:{pool.port}{url}" if pool.port else f"{pool.scheme}://{host}{url}"
     return Asked(method, url, body)

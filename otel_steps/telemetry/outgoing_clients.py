@@ -86,7 +86,7 @@ def _urllib3_read(pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> O
     method, url = kwargs.get("method", method), kwargs.get("url", url)
     headers: Any = kwargs.get("headers", args[3] if len(args) > 3 else None)
     headers = pool.headers if headers is None else headers
-    if "://" in url:  # through a proxy the URL is whole
+    if not url.startswith("/"):  # through a proxy the URL is whole
         parts = urlsplit(url)
         return Outgoing(method, parts.scheme, parts.hostname, parts.port, headers)
     return Outgoing(method, pool.scheme, pool.host, pool.port, headers)

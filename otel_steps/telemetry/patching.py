@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import wrapt
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LAYERS_MAX: Final = 64
+
 
 def put_around(owner: type[Any], method: str, wrapper: Callable[..., Any]) -> Callable[[], bool]:
-    """Have `wrapper` called for `owner.method`; returns what takes it out.
+    """Have `wrapper(wrapped, instance, args, kwargs)` called for `owner.method`; returns what takes it out.
 
-    That one tells False where somebody has wrapped the method after us: ours stays underneath then, and must let
-    everything pass.
+    That one tells whether it is out. It is not where somebody has wrapped the method after us: ours stays underneath
+    then, and must let everything pass. A plain function, which others find again when they take out their own.
     """
     own = method in vars(owner)
-    ours = wrapt.wrap_function_wrapper(owner, method, wrapper)
+    inner: Any = vars(owner)[method] if own else getattr(owner, method)
+    if inspect.iscoroutinefunction(getattr(owner, method)):
+
+        @functools.wraps(inner)
+        async def ours(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await wrapper(inner.__get__(self, owner), self, args, kwargs)
+
+    else:
+
+        @functools.wraps(inner)
+        def ours(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return wrapper(inner.__get__(self, owner), self, args, kwargs)
+
+    setattr(owner, method, ours)
 
     def take_out() -> bool:
-        if vars(owner).get(method) is not ours:
-            return False
-        if own:
-            setattr(owner, method, ours.__wrapped__)
-        else:
-            delattr(owner, method)
-        return True
+        layer: Any = vars(owner).get(method)
+        if layer is ours:
+            if own:
+                setattr(owner, method, inner)
+            else:
+                delattr(owner, method)
+            return True
+        for _ in range(_LAYERS_MAX):
+            if layer is ours:
+                return False
+            layer = getattr(layer, "__wrapped__", None)
+        return True  # somebody took off the layer that was on top, meaning their own
 
     return take_out
