@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from opentelemetry import baggage, context, trace
+from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
 from otel_steps import StepBudgetExceeded, configure, drain_completed_steps, propagation, run, step
 from otel_steps.runtime.state import runtime
@@ -117,7 +118,17 @@ def test_a_task_that_is_tried_again_hangs_under_the_same_step(worker: Any, named
     assert receipt["parent_receipt_id"] == sending.receipt_id
 
 
-def test_other_baggage_stays_beside_the_entry(worker: Any, named: None) -> None:
+@pytest.fixture(params=[False, True])
+def sender(request: pytest.FixtureRequest, named: None) -> Iterator[None]:
+    """This process with and without OpenTelemetry's instrumentation of Celery."""
+    if request.param:
+        CeleryInstrumentor().instrument(tracer_provider=runtime().tracer_provider)
+    yield
+    if request.param:
+        CeleryInstrumentor().uninstrument()
+
+
+def test_other_baggage_stays_beside_the_entry(worker: Any, sender: None) -> None:
     before = context.get_current()
     context.attach(baggage.set_baggage("tenant", "7"))
     try:
