@@ -48,7 +48,7 @@ class Sender:
 
 def changed(headers: Any, changes: Mapping[str, str | None]) -> Any:
     """A copy of `headers` with values set, or taken out where they are None; names in any case are the same."""
-    made: Any = headers.copy() if hasattr(headers, "copy") else dict(headers)
+    made: Any = headers.copy() if hasattr(headers, "items") and hasattr(headers, "copy") else dict(headers)
     change(made, changes)
     return made
 
