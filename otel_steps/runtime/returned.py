@@ -88,12 +88,11 @@ def from_header(value: str) -> list[Returned]:
     items: list[Returned] = []
     for part in value[:HEADER_MAX].split(",")[: 2 * ITEMS_MAX]:
         receipt_id, *parameters = (piece.strip() for piece in part.split(";"))
-        told = dict(parameter.partition("=")[::2] for parameter in parameters)
-        amounts = {
-            _PARAMETERS[key]: clamp_int64(int(count))
-            for key, count in told.items()
-            if key in _PARAMETERS and _COUNT.fullmatch(count)
-        }
+        amounts: dict[str, int] = {}
+        for parameter in parameters:
+            key, _, count = parameter.partition("=")
+            if key in _PARAMETERS and _COUNT.fullmatch(count):
+                amounts[_PARAMETERS[key]] = clamp_int64(int(count))
         if _ID.fullmatch(receipt_id):
             items.append(Returned(receipt_id, **amounts))
     return items

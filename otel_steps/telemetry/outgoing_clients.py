@@ -82,8 +82,8 @@ def _httpx_change(
 
 
 def _urllib3_read(pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outgoing:
-    method, url = (*args, None, None)[:2]
-    method, url = kwargs.get("method", method), kwargs.get("url", url)
+    method: str = args[0] if args else kwargs["method"]
+    url: str = args[1] if len(args) > 1 else kwargs["url"]
     headers: Any = kwargs.get("headers", args[3] if len(args) > 3 else None)
     headers = pool.headers if headers is None else headers
     if not url.startswith("/"):  # through a proxy the URL is whole

@@ -20,18 +20,15 @@ def put_around(owner: type[Any], method: str, wrapper: Callable[..., Any]) -> Ca
     """
     own = method in vars(owner)
     inner: Any = vars(owner)[method] if own else getattr(owner, method)
-    if inspect.iscoroutinefunction(getattr(owner, method)):
 
-        @functools.wraps(inner)
-        async def ours(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return await wrapper(inner.__get__(self, owner), self, args, kwargs)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return wrapper(inner.__get__(self, owner), self, args, kwargs)
 
-    else:
+    async def call_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return await wrapper(inner.__get__(self, owner), self, args, kwargs)
 
-        @functools.wraps(inner)
-        def ours(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return wrapper(inner.__get__(self, owner), self, args, kwargs)
-
+    is_async = inspect.iscoroutinefunction(getattr(owner, method))
+    ours: Any = functools.wraps(inner)(call_async if is_async else call)
     setattr(owner, method, ours)
 
     def take_out() -> bool:
