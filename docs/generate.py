@@ -25,6 +25,7 @@ from reference_words import (
     EVENTS,
     HOOKS,
     PRECEDENCE,
+    PROPAGATION,
     RUN,
     RUN_FIELDS,
     STEPS_FILE,
@@ -34,7 +35,7 @@ from reference_words import (
 )
 
 import otel_steps
-from otel_steps import errors
+from otel_steps import errors, propagation
 from otel_steps.record import json_schema
 from otel_steps.runtime.ledger import Approval, Handoff, RunReceipt, RunStep, run_receipt_schema
 
@@ -72,6 +73,7 @@ def pages() -> dict[str, str]:
         "environment.md": environment(),
         "errors.md": errors_page(),
         "hooks.md": hooks(),
+        "propagation.md": propagation_page(),
         "steps-file.md": steps_file(),
         "testing.md": testing_page(),
     }
@@ -80,6 +82,14 @@ def pages() -> dict[str, str]:
         **{name: NOTE + text.rstrip() + "\n" for name, text in texts.items()},
         **{name: json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()},
     }
+
+
+def propagation_page() -> str:
+    """The names of otel_steps.propagation."""
+    text = f"# Propagation\n\n{PROPAGATION}"
+    for name in propagation.__all__:
+        text += entry(name, getattr(propagation, name))
+    return text
 
 
 def api() -> str:

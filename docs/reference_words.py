@@ -341,3 +341,8 @@ eval "$(_OTEL_STEPS_COMPLETE=zsh_source otel-steps)"   # zsh
 _OTEL_STEPS_COMPLETE=fish_source otel-steps | source   # fish
 ```
 """
+
+PROPAGATION: Final = (
+    "What `configure(propagate=[...])` does by itself, by hand; and middleware for servers. "
+    "[How to follow steps across services](../how-to/across-services.md) shows each.\n"
+)

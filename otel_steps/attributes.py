@@ -60,8 +60,11 @@ TOKEN_TYPE: Final = "otel_steps.token.type"  # noqa: S105 - a dimension of the t
 BAGGAGE_ENTRY: Final = "otel_steps"
 """The one W3C baggage entry: the ids of the caller's run and step."""
 HEADER_BAGGAGE: Final = "baggage"
+"""Request header that carries the entry, beside those of others."""
 HEADER_TRACEPARENT: Final = "traceparent"
+"""Request header: the current span, where an instrumentation has not told it."""
 HEADER_TRACESTATE: Final = "tracestate"
+"""Request header: what belongs to the span's trace."""
 HEADER_RECEIPT: Final = "otel-steps-receipt"
 """Response header: what the steps under a request came to, for the step that sent it."""
 
