@@ -150,3 +150,18 @@ def test_parents_that_name_each_other_end() -> None:
     steps.opened(first)
     steps.opened(second)
     steps.spent(spent_of("1", usage(), 1))
+
+
+def test_what_came_back_from_elsewhere_is_in_the_inclusive_totals_alone() -> None:
+    outer = opened()
+    inner = opened(parent=outer)
+    steps = OpenSteps()
+    back = usage(30, 10, 700)
+    back.elsewhere = 3
+    steps.spent(spent_of(inner.receipt_id, back, 1))  # before the line that opens it, as threads may write
+    steps.opened(outer)
+    steps.opened(inner)
+    steps.spent(spent_of(inner.receipt_id, back, 2))
+    for record in steps.records():
+        assert (record.llm_calls, record.input_tokens, record.cost_nano_usd, record.model) == (0, 0, 0, inner.model)
+        assert (record.total_llm_calls, record.total_input_tokens, record.total_cost_nano_usd) == (6, 60, 1400)

@@ -130,6 +130,7 @@ def test_the_callers_span_is_the_parent_where_none_is_current(spans: InMemorySpa
 
 
 def test_without_an_sdk_a_step_under_a_caller_has_no_span_of_its_own() -> None:
+    runtime().tracer_provider = trace.NoOpTracerProvider()
     with Under(Caller(RUN, STEP, SPAN)), step("a"):
         pass
     (record,) = drain_completed_steps()
