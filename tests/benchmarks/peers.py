@@ -74,7 +74,9 @@ def _of(peer: Peer, url: str) -> list[Figure]:
         )
     except (subprocess.SubprocessError, OSError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        return [Figure(f"{peer.name}: not measured", *[math.nan] * 3, "x", None, said.strip().splitlines()[-1])]
+        return [
+            Figure(f"{peer.name}: not measured", math.nan, math.nan, math.nan, "x", None, said.strip().splitlines()[-1])
+        ]
     return [Figure(**row) for row in json.loads(told.stdout.splitlines()[-1])]
 
 
