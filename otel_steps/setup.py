@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from .definitions import OnUnknown
     from .receipts.child_exit import ChildExit
+    from .shared.address import Address
 
 EXIT_TIMEOUT_S = 5.0
+_OPTIONS = ("unpriced", "unmetered", "transport_gate", "shared_unavailable")
 _RESET_TIMEOUT_S = 1.0
 _lock = threading.RLock()
 
@@ -72,6 +74,8 @@ def configure(
     survives a kill, `power` a power loss, `off` keeps no journal. `deliver=False` leaves delivery to another process.
     `unpriced`, `unmetered`: whether a call of unknown price, or without usage, breaks a dollar limit (`stop`) or counts
     as zero (`allow`). `transport_gate`: also refuse at the HTTP clients once a limit broke.
+    `shared`: URL of a Redis (default: OTEL_STEPS_SHARED); runs and personas of one name then share one budget over
+    processes and hosts. While it cannot be asked, `shared_unavailable` says whether their model calls go on (`allow`).
 
     Raises DefinitionError that names the setting, the value and the remedy.
     """
@@ -93,6 +97,7 @@ def configure(
         propagate,
     )
     place = resolve_endpoint(endpoint, headers)
+    address = _shared_address(settings.shared)
     with _lock:
         rt = runtime()
         outlet: Outlet | None = rt.outlet
@@ -100,7 +105,12 @@ def configure(
             return
         if outlet is not None:
             close_outlet(rt, EXIT_TIMEOUT_S)
-        rt.set_options(unpriced=unpriced, unmetered=unmetered, transport_gate=transport_gate)
+        rt.set_options(
+            unpriced=unpriced,
+            unmetered=unmetered,
+            transport_gate=transport_gate,
+            shared_unavailable=settings.shared_unavailable,
+        )
         if rt.in_memory:  # a test: what is said of metering holds, and nothing leaves the process
             if tracer_provider is not None:
                 PROVIDERS.join(rt, tracer_provider)
@@ -108,7 +118,16 @@ def configure(
         provider = PROVIDERS.set_up(rt, tracer_provider, service_name, place, endpoint_given=endpoint is not None)
         rt.tracer_provider = tracer_provider
         resource = resource_of(provider, service_name)
-        open_outlet(rt, settings, store=store, durability=durability, deliver=deliver, place=place, resource=resource)
+        open_outlet(
+            rt,
+            settings,
+            store=store,
+            durability=durability,
+            deliver=deliver,
+            place=place,
+            resource=resource,
+            shared=address,
+        )
         _at_exit()
 
 
@@ -154,7 +173,7 @@ def undo_configure() -> None:
         defaults = Options()
         rt = runtime()
         rt.sink = rt.tracer_provider = None
-        rt.set_options(**{name: getattr(defaults, name) for name in ("unpriced", "unmetered", "transport_gate")})
+        rt.set_options(**{name: getattr(defaults, name) for name in _OPTIONS})
 
 
 def _undo() -> None:
@@ -251,8 +270,6 @@ def _checked(
         raise mistake("tracer_provider", tracer_provider, "an OpenTelemetry TracerProvider, or None")
     if isinstance(propagate, str) or any(not isinstance(host, str) or not host for host in propagate):
         raise mistake("propagate", propagate, 'a list of host names such as ["internal.example"]')
-    if shared is not None:
-        raise mistake("shared", shared, "None: budgets shared between hosts are not part of this version")
     if propagate:
         raise mistake("propagate", list(propagate), "nothing: context across services is not part of this version")
     return _Settings(
@@ -266,10 +283,27 @@ def _checked(
         unpriced=checked_choice("unpriced", unpriced, ("stop", "allow")),
         unmetered=checked_choice("unmetered", unmetered, ("stop", "allow")),
         transport_gate=checked_flag("transport_gate", transport_gate),
-        shared=shared,
-        shared_unavailable=checked_choice("shared_unavailable", shared_unavailable, ("stop", "allow")),
+        shared=os.environ.get(attr.ENV_SHARED, "").strip() or None if shared is None else shared,
+        shared_unavailable=_unavailable(shared, shared_unavailable),
         propagate=tuple(propagate),
     )
+
+
+def _unavailable(shared: Any, given: Any) -> str:
+    told = os.environ.get(attr.ENV_SHARED_UNAVAILABLE, "").strip() if shared is None else ""
+    if told:
+        return checked_choice(attr.ENV_SHARED_UNAVAILABLE, told, ("stop", "allow"))
+    return checked_choice("shared_unavailable", given, ("stop", "allow"))
+
+
+def _shared_address(url: str | None) -> Address | None:
+    if url is None:
+        return None
+    from .shared.address import load_client, read_address
+
+    address = read_address(url)
+    load_client()
+    return address
 
 
 def _folder(store: Any) -> str | None:

@@ -42,6 +42,8 @@ class Usage:
     """True where its usage is told of later, and it is not judged as unmetered before."""
     completes: bool = False
     """True where this is the usage of a call that was counted before without any."""
+    unconsulted: bool = False
+    """True where the budget that other processes share could not be asked for this call."""
     ended_ns: int | None = None
     """When the call ended (nanoseconds since the epoch), for prices that change with time; None: now."""
 

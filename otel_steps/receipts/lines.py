@@ -70,6 +70,7 @@ class Spent(msgspec.Struct, frozen=True, tag_field="kind", tag="spent", omit_def
     price_source: str | None = None
     invalid_cost: bool = False
     metered: bool = True
+    unconsulted: bool = False
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="closed"):
@@ -148,6 +149,7 @@ def spent_of(receipt_id: str, usage: Usage, at_ns: int) -> Spent:
         usage.price_source,
         usage.invalid_cost,
         usage.metered,
+        usage.unconsulted,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import usage as usages
 from ..usage import Usage
-from . import fork, lifecycle, meter
+from . import fork, lifecycle, meter, sharing
 from .asking import tell
 from .context import charged_scope
 from .hooks import payload
@@ -37,6 +37,9 @@ def take_in(
     if usage.cost_nano_usd is None and usage.metered:
         _price(runtime, usage)
     windows = _add_to_windows(runtime, scope, usage.cost_nano_usd or 0)
+    shared = runtime.shared
+    if shared is not None:
+        sharing.charge(runtime, shared, scope, usage, reservation, windows, by_hand=by_hand)
     opened = () if runtime.sink is None else _announce(scope)
     if runtime.recorder is not None:
         runtime.recorder.charged(usage)
@@ -84,11 +87,13 @@ def _warn_of_unmetered(runtime: Runtime, model: str) -> None:
 def reserve_or_stop(runtime: Runtime, scope: Scope, tokens: int, nano_usd: int) -> Reservation:
     """Hold room for the worst case of a call about to be sent, in every limited scope around it.
 
-    Give the result to `take_in`, or settle it where the call failed. Raises StepStop, kind `terminal`, where a scope
+    Give the result to `take_in`, or to `sharing.release` where the call failed. Raises StepStop, kind `terminal`, where a scope
     has no room: the stop is that scope's.
     """
     held = meter.reserve(scope, tokens, nano_usd)
     if isinstance(held, meter.Reservation):
+        if runtime.shared is not None:
+            sharing.hold(runtime, runtime.shared, scope, held)
         return held
     if held not in runtime.broken:
         lifecycle.limit_broke(runtime, held)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..breach import LimitName
     from ..usage import Usage
     from .scope import Scope
+    from .shared_budgets import Ticket
 
 # Re-entrant: the garbage collector may close a forgotten generator's step while this thread holds it.
 LOCK = threading.RLock()
@@ -123,6 +124,8 @@ def _charge_own(step: StepScope, usage: Usage, nano: int) -> None:
         step.model = usage.model
     if usage.invalid_cost:
         step.invalid_costs += 1
+    if usage.unconsulted:
+        step.shared_unconsulted_calls += 1
     if not usage.metered:
         step.unmetered_calls += 1
     elif usage.cost_nano_usd is None:
@@ -156,8 +159,7 @@ def _check(
         if usage.cost_nano_usd is None and usage.metered and scope.unpriced_stops and not names:
             names += window_limits(scope)[:1]
             unpriced = usage.model if names else None
-    if isinstance(scope, PersonaScope) and len(names) > 1 and names[0][0] == "max_tokens":
-        names.append(names.pop(0))  # a persona's tokens are checked last
+    names = in_order(scope, names)
     if not names:
         return False
     in_window = None if windows is None else {"daily_usd": windows[0], "hourly_usd": windows[1]}.get(names[0][0])
@@ -173,6 +175,23 @@ def break_unmetered(scope: Scope, model: str) -> list[Scope]:
             if limited.max_usd is not None
             and break_limits(limited, [(limited.usd_limit_name, limited.max_usd)], scope.step, unmetered=model)
         ]
+
+
+def over_totals(scope: Scope, tokens: int, nano_usd: int) -> list[tuple[LimitName, float]]:
+    """The limits of `scope` on its totals that these amounts pass, tokens first."""
+    names: list[tuple[LimitName, float]] = []
+    if scope.max_tokens is not None and tokens > scope.max_tokens:
+        names.append(("max_tokens", scope.max_tokens))
+    if scope.max_nano_usd is not None and scope.max_usd is not None and nano_usd > scope.max_nano_usd:
+        names.append((scope.usd_limit_name, scope.max_usd))
+    return names
+
+
+def in_order(scope: Scope, names: list[tuple[LimitName, float]]) -> list[tuple[LimitName, float]]:
+    """Limits in the order in which they count: tokens first, of a persona last."""
+    if isinstance(scope, PersonaScope) and len(names) > 1 and names[0][0] == "max_tokens":
+        return [*names[1:], names[0]]
+    return names
 
 
 def window_limits(scope: PersonaScope) -> list[tuple[LimitName, float]]:
@@ -203,6 +222,7 @@ def break_limits(
     unmetered: str | None = None,
     consumed_nano_usd: int | None = None,
     projected: tuple[int | None, int | None] = (None, None),
+    unavailable: bool = False,
 ) -> bool:
     """Note that limits of `scope` are broken; False where nothing new is. Called under LOCK."""
     known = scope.breached
@@ -227,6 +247,7 @@ def break_limits(
         unmetered_model=unmetered,
         projected_tokens=projected[0],
         projected_cost_nano_usd=projected[1],
+        shared_unavailable=unavailable,
     )
     if scope.breaches is None:
         scope.breaches = [breach]
@@ -243,6 +264,8 @@ class Reservation:
     tokens: int
     nano_usd: int
     open: bool = True
+    ticket: Ticket | None = None
+    """What the store that other processes count on knows of the call."""
 
     def settle(self) -> None:
         """Give the reserved room back; the real amounts are charged on their own. Safe to call twice."""
@@ -268,12 +291,7 @@ def reserve(scope: Scope, tokens: int, nano_usd: int) -> Reservation | Scope:
                 return limited
             in_tokens = limited.spent_tokens() + limited.reserved_tokens + tokens
             in_nano = limited.spent_nano_usd() + limited.reserved_nano_usd + nano_usd
-            names: list[tuple[LimitName, float]] = []
-            if limited.max_tokens is not None and in_tokens > limited.max_tokens:
-                names.append(("max_tokens", limited.max_tokens))
-            if limited.max_nano_usd is not None and limited.max_usd is not None and in_nano > limited.max_nano_usd:
-                names.append((limited.usd_limit_name, limited.max_usd))
-            if names:
+            if names := over_totals(limited, in_tokens, in_nano):
                 break_limits(limited, names, scope.step, projected=(in_tokens, in_nano))
                 return limited
         for limited in scopes:
@@ -286,7 +304,7 @@ def remaining_tokens(scope: Scope) -> int | None:
     """Tokens left under the tightest limit in force around `scope` (>= 0), or None where there is none."""
     with LOCK:
         left = [
-            limited.max_tokens - limited.spent_tokens() - limited.reserved_tokens
+            limited.max_tokens - _taken(limited)[0]
             for limited in _in_force(scope)
             if limited.max_tokens is not None
         ]
@@ -301,15 +319,27 @@ def remaining_usd(scope: Scope) -> float | None:
     with LOCK:
         in_force = tuple(_in_force(scope))
         left = [
-            limited.max_nano_usd - limited.spent_nano_usd() - limited.reserved_nano_usd
+            limited.max_nano_usd - _taken(limited)[1]
             for limited in in_force
             if limited.max_nano_usd is not None
         ]
     for limited in in_force:
         if isinstance(limited, PersonaScope) and limited.windows is not None and (limits := window_limits(limited)):
             day, hour = limited.windows.totals(limited.name)
+            told = None if limited.shared is None else limited.shared.windows
+            if told is not None:
+                day, hour = max(day, told.spent[0] + told.held[0]), max(hour, told.spent[1] + told.held[1])
             left += [nano_of(value) - (day if name == "daily_usd" else hour) for name, value in limits]
     return usd(max(min(left), 0)) if left else None
+
+
+def _taken(scope: Scope) -> tuple[int, int]:
+    """Tokens and nano-USD that are spent or held: here, or where all processes together have taken more, by them."""
+    tokens, nano = scope.spent_tokens() + scope.reserved_tokens, scope.spent_nano_usd() + scope.reserved_nano_usd
+    shared = scope.shared
+    if shared is None:
+        return tokens, nano
+    return max(tokens, shared.tokens + shared.held[0]), max(nano, shared.nano_usd + shared.held[1])
 
 
 def _in_force(scope: Scope) -> Iterator[Scope]:

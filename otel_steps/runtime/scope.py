@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..record import CompletedStep
     from .hooks import Hook
     from .policy import CapabilityPolicy
+    from .shared_budgets import SharedView
     from .windows import Windows
 
     Home = tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | int
@@ -74,6 +75,7 @@ class Scope:
         "reserved_tokens",
         "reserving",
         "run",
+        "shared",
         "span",
         "total_calls",
         "total_input",
@@ -99,6 +101,7 @@ class Scope:
         self.total_calls: int = 0
         self.reserved_tokens: int = 0
         self.reserved_nano_usd: int = 0
+        self.shared: SharedView | None = None
         self.breaches: list[Breach] | None = None
         self.children: dict[Scope, None] = {}
         self.closed: bool = False
@@ -165,12 +168,13 @@ class Scope:
         return tuple(names)
 
     def spent_tokens(self) -> int:
-        """Tokens that this scope's limit looks at."""
-        return self.total_input + self.total_output
+        """Tokens that this scope's limit looks at: its own, or those of all that share its budget."""
+        tokens = self.total_input + self.total_output
+        return tokens if self.shared is None else max(tokens, self.shared.tokens)
 
     def spent_nano_usd(self) -> int:
-        """Nano-USD that this scope's limit looks at."""
-        return self.total_nano_usd
+        """Nano-USD that this scope's limit looks at: its own, or those of all that share its budget."""
+        return self.total_nano_usd if self.shared is None else max(self.total_nano_usd, self.shared.nano_usd)
 
     @property
     def error_boundary(self) -> str:
@@ -203,6 +207,7 @@ class StepScope(Scope):
         "reasoning_tokens",
         "receipt_id",
         "record",
+        "shared_unconsulted_calls",
         "stage",
         "started_ns",
         "tools_called",
@@ -235,6 +240,7 @@ class StepScope(Scope):
         self.unmetered_calls: int = 0
         self.invalid_costs: int = 0
         self.duplicates_discarded: int = 0
+        self.shared_unconsulted_calls: int = 0
         self.largest_input: int = 0
         self.model: str | None = definition.model
         self.price_source: str | None = None
