@@ -156,7 +156,8 @@ VARIABLES: Final = {
     "OTEL_STEPS_STORE_MAX_DAYS": "Age at which files of the journal go, in days. Default 30.",
     "OTEL_STEPS_SHARED": "URL of the Redis in which processes share [budgets](../how-to/share-a-budget.md), such as "
     "`redis://localhost:6379/0`.",
-    "OTEL_STEPS_SHARED_UNAVAILABLE": "Beside it: `allow` (default) or `stop` model calls while that Redis cannot be asked.",
+    "OTEL_STEPS_SHARED_UNAVAILABLE": "Beside it: `allow` (default) or `stop` model calls while that Redis cannot be "
+    "asked.",
     "OTEL_STEPS_PRICES": "Prices of your own: JSON, or the path of a JSON or TOML file, model by model with the "
     "keywords of `set_price`.",
     "OTEL_STEPS_FILE": "Path of the [steps file](steps-file.md): read by `otel-steps run`, and by the instrumentor "

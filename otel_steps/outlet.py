@@ -127,7 +127,9 @@ def _shared(rt: Runtime, address: Address) -> RedisBudgets:
     from .shared.budgets import RedisBudgets
     from .shared.link import RedisLink
 
-    return RedisBudgets(address, RedisLink(address), rt.warnings)
+    budgets = RedisBudgets(address, RedisLink(address), rt.warnings)
+    budgets.connect()
+    return budgets
 
 
 class Health:

@@ -87,8 +87,8 @@ def _warn_of_unmetered(runtime: Runtime, model: str) -> None:
 def reserve_or_stop(runtime: Runtime, scope: Scope, tokens: int, nano_usd: int) -> Reservation:
     """Hold room for the worst case of a call about to be sent, in every limited scope around it.
 
-    Give the result to `take_in`, or to `sharing.release` where the call failed. Raises StepStop, kind `terminal`, where a scope
-    has no room: the stop is that scope's.
+    Give the result to `take_in`, or to `sharing.release` where the call failed. Raises StepStop, kind `terminal`, where
+    a scope has no room: the stop is that scope's.
     """
     held = meter.reserve(scope, tokens, nano_usd)
     if isinstance(held, meter.Reservation):

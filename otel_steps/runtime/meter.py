@@ -304,9 +304,7 @@ def remaining_tokens(scope: Scope) -> int | None:
     """Tokens left under the tightest limit in force around `scope` (>= 0), or None where there is none."""
     with LOCK:
         left = [
-            limited.max_tokens - _taken(limited)[0]
-            for limited in _in_force(scope)
-            if limited.max_tokens is not None
+            limited.max_tokens - _taken(limited)[0] for limited in _in_force(scope) if limited.max_tokens is not None
         ]
     return max(min(left), 0) if left else None
 
@@ -318,11 +316,7 @@ def remaining_usd(scope: Scope) -> float | None:
     """
     with LOCK:
         in_force = tuple(_in_force(scope))
-        left = [
-            limited.max_nano_usd - _taken(limited)[1]
-            for limited in in_force
-            if limited.max_nano_usd is not None
-        ]
+        left = [limited.max_nano_usd - _taken(limited)[1] for limited in in_force if limited.max_nano_usd is not None]
     for limited in in_force:
         if isinstance(limited, PersonaScope) and limited.windows is not None and (limits := window_limits(limited)):
             day, hour = limited.windows.totals(limited.name)

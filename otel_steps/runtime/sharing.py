@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..bounds import nano_usd as nano_of
 from . import meter
 from .lifecycle import limit_broke
 from .scope import PersonaScope, RunScope
@@ -140,7 +141,7 @@ def _accounts(scope: Shared) -> Iterator[tuple[Account, Limits]]:
     if windows is not None and isinstance(scope, PersonaScope):
         named = dict(meter.window_limits(scope))
         day, hour = named.get("daily_usd"), named.get("hourly_usd")
-        yield windows, (None if day is None else meter.nano_of(day), None if hour is None else meter.nano_of(hour))
+        yield windows, (None if day is None else nano_of(day), None if hour is None else nano_of(hour))
 
 
 def _own(scope: Shared) -> tuple[Account | None, Account | None]:
@@ -157,9 +158,7 @@ def _narrower(known: int | None, other: int | None) -> int | None:
 
 
 def _amounts(accounts: Iterable[Account], tokens: int, nano_usd: int) -> dict[Account, Pair]:
-    return {
-        account: (nano_usd, nano_usd) if account.kind == "window" else (tokens, nano_usd) for account in accounts
-    }
+    return {account: (nano_usd, nano_usd) if account.kind == "window" else (tokens, nano_usd) for account in accounts}
 
 
 def _note(scope: Scope, answer: Answer, charged: Pair | None = None) -> None:

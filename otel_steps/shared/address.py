@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -65,7 +66,7 @@ def read_address(url: Any) -> Address:
 def load_client() -> None:
     """See that the client library is there. Raises DefinitionError that names the extra where it is not."""
     try:
-        import redis  # noqa: F401 - to see whether it can be
+        import_module("redis")
     except ImportError as error:
         raise DefinitionError(
             'shared= needs the client of Redis: pip install "otel-steps[shared]"',

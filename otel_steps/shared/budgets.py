@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OWED_AT_ONCE: Final = 500
 ASKED_AT_ONCE: Final = 200
 _FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 10.0
+_LONGEST_PAUSE_S: Final = 2.0
 
 
 class Link(Protocol):
@@ -80,11 +80,19 @@ class RedisBudgets:
         self._batches = itertools.count(1)
         self._holds = itertools.count(1)
         self._away = False
+        self._wanted = False
         self._pause_s = _FIRST_PAUSE_S
         self._again_at = 0.0
         self._closing = False
         self._closed = False
         self._thread: threading.Thread | None = None
+
+    def connect(self) -> None:
+        """Begin to connect, in the background: the first call of the agent need not wait for it."""
+        with self._changed:
+            self._wanted = True
+            if self._started():
+                self._changed.notify_all()
 
     def read(self, accounts: Sequence[Account]) -> Answer:
         """The balances."""
@@ -176,6 +184,10 @@ class RedisBudgets:
     def _not_consulted(self, operation: Operation) -> Answer:
         return Answer(consulted=False, number=next(self._numbers), hold=operation.hold)
 
+    def _spread(self) -> float:
+        """From 0.5 to 1: a fleet must not come back to a Redis that begins again all at once."""
+        return 0.5 + os.urandom(1)[0] / 510
+
     def _hour(self) -> int:
         return int(self._clock()) // 3600
 
@@ -209,7 +221,8 @@ class RedisBudgets:
                     self._changed.wait(wait_s)
                 elif self._in_doubt is not None:
                     return self._in_doubt, []
-                elif self._questions or self._owed or self._away:
+                elif self._questions or self._owed or self._away or self._wanted:
+                    self._wanted = False
                     owed = self._owed.take_out(OWED_AT_ONCE)
                     if self._owed:
                         asked: list[_Question] = []
@@ -226,7 +239,7 @@ class RedisBudgets:
     def _failed(self, batch: Batch, questions: list[_Question], error: Exception) -> None:
         with self._changed:
             self._away = True
-            self._again_at = time.monotonic() + self._pause_s
+            self._again_at = time.monotonic() + self._pause_s * self._spread()
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             self._in_doubt = batch.to_send_again(self._hour())
             self._closed = self._closed or self._closing  # the last try

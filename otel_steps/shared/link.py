@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ class RedisLink:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._script = files(__package__).joinpath("budget.lua").read_text(encoding="utf-8")
+        self._script = files("otel_steps.shared").joinpath("budget.lua").read_text(encoding="utf-8")
         self._client: Any = None
         self._sha = ""
         self._abandoned: list[Any] = []
@@ -36,7 +37,7 @@ class RedisLink:
                 return client.evalsha(self._sha, len(keys), *keys, *arguments)
             except NoScriptError:  # a Redis that was restarted, or another one
                 return client.eval(self._script, len(keys), *keys, *arguments)
-        except Exception as error:  # noqa: BLE001 - whatever the network, DNS, TLS or Redis says: the agent goes on
+        except Exception as error:  # whatever the network, DNS, TLS or Redis says: the agent goes on
             self.close()
             raise Unreachable(f"{type(error).__name__}: {error}") from error
 
@@ -54,8 +55,6 @@ class RedisLink:
             self._client = None
 
     def _connect(self) -> Any:
-        import hashlib
-
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry

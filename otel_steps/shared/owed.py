@@ -15,7 +15,7 @@ HOLDS_MAX: Final = 1_000
 
 
 class Owed:
-    """Sums by account (of windows by hour too), and the holds to give back. Not safe by itself: its owner has a lock."""
+    """Sums by account (of windows by hour too), and the holds to give back. Its owner has a lock."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[Account, int | None], Pair] = {}
@@ -45,6 +45,5 @@ class Owed:
         for key in list(islice(self._sums, count)):
             account, hour = key
             taken.append(Operation((account,), add={account: self._sums.pop(key)}, hour=hour))
-        for hold in list(islice(self._holds, count - len(taken))):
-            taken.append(Operation(self._holds.pop(hold), settle=hold))
-        return taken
+        holds = list(islice(self._holds, count - len(taken)))
+        return taken + [Operation(self._holds.pop(hold), settle=hold) for hold in holds]
