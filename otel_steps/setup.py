@@ -299,10 +299,10 @@ def _unavailable(shared: Any, given: Any) -> str:
 def _shared_address(url: str | None) -> Address | None:
     if url is None:
         return None
-    from .shared.address import load_client, read_address
+    from .shared.address import check_client, read_address
 
     address = read_address(url)
-    load_client()
+    check_client(address)
     return address
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ..definitions import mistake
 from ..errors import DefinitionError
@@ -40,8 +40,8 @@ def read_address(url: Any) -> Address:
     """
     if not isinstance(url, str) or not url:
         raise mistake("shared", url, _EXAMPLE)
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or not (parts.netloc or parts.path):
+    parts = _parts(url)
+    if parts is None or parts.scheme not in SCHEMES or not (parts.netloc or parts.path):
         raise mistake("shared", _without_password(url), _EXAMPLE)
     theirs: list[tuple[str, str]] = []
     seconds = dict(_SECONDS)
@@ -63,16 +63,30 @@ def read_address(url: Any) -> Address:
     return Address(bare, seconds["timeout_s"], seconds["idle_s"], seconds["lease_s"], prefix, cluster)
 
 
-def load_client() -> None:
-    """See that the client library is there. Raises DefinitionError that names the extra where it is not."""
+def check_client(address: Address) -> None:
+    """See that the client library is there and understands the URL; nothing is sent. Raises DefinitionError."""
     try:
-        import_module("redis")
+        redis: Any = import_module("redis")
     except ImportError as error:
         raise DefinitionError(
             'shared= needs the client of Redis: pip install "otel-steps[shared]"',
             field="shared",
             remedy='pip install "otel-steps[shared]"',
         ) from error
+    try:
+        pool = redis.ConnectionPool.from_url(address.url)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, redis.RedisError) as error:
+        url = _without_password(address.url)
+        raise mistake("shared", url, f"what the client of Redis understands ({error})") from error
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port is None or parts.port else None
+    except ValueError:  # half an IPv6 address, or a port that is no number
+        return None
 
 
 def _seconds(key: str, value: str) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import otel_steps
-from otel_steps import StepBudgetExceeded, drain_completed_steps, persona, record_llm_usage, run, step
+from otel_steps import DefinitionError, StepBudgetExceeded, drain_completed_steps, persona, record_llm_usage, run, step
 from otel_steps.runtime.faults import Warnings
 from otel_steps.runtime.shared_budgets import Account, Balance
 from otel_steps.runtime.state import runtime
@@ -20,7 +20,8 @@ from otel_steps.shared.address import read_address
 from otel_steps.shared.budgets import RedisBudgets
 from otel_steps.shared.link import RedisLink
 from otel_steps.shared.operations import Batch, Encoding, Operation, balances
-from tests.fleet.redis_servers import RedisServer, fleet_of, redis_server, wait_for
+from tests.faults.certificates import Authority
+from tests.fleet.redis_servers import RedisServer, fleet_of, free_port, redis_server, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,10 @@ def test_a_limit_that_others_passed_stops_the_next_call_before_it_is_sent(server
     assert (error.kind, error.scope, error.limit, error.limit_value) == ("terminal", "run", "max_usd", 0.05)
     assert error.consumed_cost_usd == error.projected_cost_usd == spent / NANO
     (record,) = drain_completed_steps()
-    assert (record.cost_nano_usd, record.shared_unconsulted_calls) == (10_000_000, 0)  # only its own, and all of it known
+    assert (record.cost_nano_usd, record.shared_unconsulted_calls) == (
+        10_000_000,
+        0,
+    )  # only its own, and all of it known
 
 
 def test_each_process_holds_its_own_limit_against_the_one_total(server: RedisServer) -> None:
@@ -328,17 +332,44 @@ def test_a_forked_child_has_a_connection_of_its_own_and_both_count(server: Redis
     assert server.spent("run", "forked") == (6, 7 * NANO)
 
 
-def test_other_doors_a_socket_and_a_password(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with redis_server(tmp_path / "redis", "--unixsocket", str(path)) as server:
+def test_other_doors_a_socket_a_password_and_tls(tmp_path: Path) -> None:
+    path, tls_port = tmp_path / "s", free_port()
+    authority = Authority(tmp_path, "authority")
+    pair = authority.issue("redis")
+    tls = ("--tls-port", str(tls_port), "--tls-cert-file", pair.certificate, "--tls-key-file", pair.key)
+    more = ("--tls-ca-cert-file", authority.certificate, "--tls-auth-clients", "no", "--unixsocket", str(path))
+    with redis_server(tmp_path / "redis", *tls, *more) as server:
         server.client.config_set("requirepass", "s3cret")
-        for url in (f"unix://:s3cret@{path}?db=0", f"redis://:s3cret@127.0.0.1:{server.port}"):
+        for url in (
+            f"unix://:s3cret@{path}?db=0&timeout_s=5",
+            f"redis://:s3cret@127.0.0.1:{server.port}?timeout_s=5",
+            f"rediss://:s3cret@localhost:{tls_port}?timeout_s=5&ssl_ca_certs={authority.certificate}",
+        ):
             shared(url)
-            with run("door", max_usd=1):
+            with run("door", max_usd=1), step("in"):
                 record_llm_usage("m", 1, 1, 0.1)
-            assert drain_completed_steps() == []
+            assert drain_completed_steps()[0].shared_unconsulted_calls == 0
         server.client.execute_command("AUTH", "s3cret")
-        assert server.spent("run", "door") == (4, 200_000_000)
+        assert server.spent("run", "door") == (6, 300_000_000)
+
+
+def test_the_environment_names_it_too(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_STEPS_SHARED", server.url)
+    monkeypatch.setenv("OTEL_STEPS_SHARED_UNAVAILABLE", "stop")
+    otel_steps.configure(durability="off")
+    assert runtime().options.shared_unavailable == "stop"
+    with run("named", max_usd=1):
+        record_llm_usage("m", 1, 1, 0.1)
+    assert server.spent("run", "named") == (2, 100_000_000)
+    monkeypatch.setenv("OTEL_STEPS_SHARED_UNAVAILABLE", "maybe")
+    with pytest.raises(DefinitionError, match="OTEL_STEPS_SHARED_UNAVAILABLE"):
+        otel_steps.configure(durability="off")
+
+
+def test_an_option_that_the_client_does_not_know_is_told_at_set_up(server: RedisServer) -> None:
+    for url in (f"{server.url}?tiemout_s=1", "redis://h:1/0?protocol=9"):
+        with pytest.raises(DefinitionError, match="shared"):
+            shared(url)
 
 
 def test_a_cluster(tmp_path: Path) -> None:
