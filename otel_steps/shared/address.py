@@ -112,5 +112,5 @@ def _flag(value: str) -> bool:
 
 
 def _without_password(url: str) -> str:
-    before, at, behind = url.rpartition("@")
-    return f"{before.partition('://')[0]}://...@{behind}" if at else url
+    scheme, found, _ = url.partition("://")
+    return f"{scheme}://..." if found or "@" in url else url
