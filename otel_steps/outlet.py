@@ -112,8 +112,7 @@ def close_outlet(rt: Runtime, timeout_s: float) -> bool:
         return rt.sink.flushed if isinstance(rt.sink, Closed) else True
     rt.outlet = None
     if outlet.shared is not None:
-        outlet.shared.close(min(timeout_s, SHARED_CLOSE_S))
-        rt.shared = None
+        outlet.shared.close(min(timeout_s, SHARED_CLOSE_S))  # it stays, and says of later calls that it is not asked
     flushed = outlet.flush(timeout_s) if outlet.delivery is None else outlet.delivery.shutdown(timeout_s)
     rt.sink = Closed(rt, flushed=flushed)
     outlet.store.close()

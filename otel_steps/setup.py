@@ -172,7 +172,7 @@ def undo_configure() -> None:
         _undo()
         defaults = Options()
         rt = runtime()
-        rt.sink = rt.tracer_provider = None
+        rt.sink = rt.tracer_provider = rt.shared = None
         rt.set_options(**{name: getattr(defaults, name) for name in _OPTIONS})
 
 

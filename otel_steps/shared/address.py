@@ -84,9 +84,10 @@ def check_client(address: Address) -> None:
 def _parts(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        return parts if parts.port is None or parts.port else None
+        port = parts.port
     except ValueError:  # half an IPv6 address, or a port that is no number
         return None
+    return None if port == 0 else parts
 
 
 def _seconds(key: str, value: str) -> float:

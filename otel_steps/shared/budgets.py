@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..runtime.faults import Warnings
-    from ..runtime.shared_budgets import Account, Limits, Pair
+    from ..runtime.shared_budgets import Account, Balance, Limits, Pair
     from .address import Address
 
 OWED_AT_ONCE: Final = 500
@@ -143,26 +143,28 @@ class RedisBudgets:
                 return self._missed(operation)
             self._questions.append(question)
             self._changed.notify_all()
-        if not question.answered.wait(self._address.timeout_s):
-            self._give_up(question)
-        answer = question.answer
-        if answer is None:
-            raise AssertionError("a question that was waited for has an answer")
-        return answer
+        question.answered.wait(self._address.timeout_s)
+        return question.answer or self._give_up(question)
 
-    def _give_up(self, question: _Question) -> None:
+    def _give_up(self, question: _Question) -> Answer:
         with self._changed:
             if question.answer is not None:
-                return
+                return question.answer
             if question in self._questions:
                 self._questions.remove(question)
-                question.answer = self._missed(question.operation)
+                answer = self._missed(question.operation)
             else:  # it is on its way, and sent again where that fails
-                question.answer = self._not_consulted(question.operation)
-            self._away = True  # until the thread has got through: nobody else waits as long
-            self._again_at = time.monotonic()
-            self._changed.notify_all()
+                answer = self._not_consulted(question.operation)
+            question.answer = answer
+            self._rest()
         self._warn(f"no answer within {self._address.timeout_s:g} s")
+        return answer
+
+    def _rest(self) -> None:
+        """Nobody asks for a while, and for longer each time; from 0.5 to 1 of it, so that a fleet is not back at once."""
+        self._away = True
+        self._again_at = time.monotonic() + self._pause_s * (0.5 + os.urandom(1)[0] / 510)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _started(self) -> bool:
         if self._thread is None:
@@ -184,33 +186,36 @@ class RedisBudgets:
     def _not_consulted(self, operation: Operation) -> Answer:
         return Answer(consulted=False, number=next(self._numbers), hold=operation.hold)
 
-    def _spread(self) -> float:
-        """From 0.5 to 1: a fleet must not come back to a Redis that begins again all at once."""
-        return 0.5 + os.urandom(1)[0] / 510
-
     def _hour(self) -> int:
         return int(self._clock()) // 3600
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             batch, questions = taken
+            began = time.monotonic()
             try:
                 answers = self._link.run(*self._encoding.keys_and_arguments(batch))
                 told = [balances(*pair) for pair in zip(batch.operations, answers, strict=True)]
             except Exception as error:  # noqa: BLE001 - this thread must live: everybody waits for it
                 self._failed(batch, questions, error)
             else:
-                with self._changed:
-                    self._in_doubt = None
-                    self._pause_s = _FIRST_PAUSE_S
-                    self._away = bool(self._owed)
-                    self._again_at = 0.0
-                    number = next(self._numbers)
-                    asked = told[len(told) - len(questions) :]
-                    for question, (found, refused) in zip(questions, asked, strict=True):
-                        hold = None if refused else question.operation.hold
-                        self._answer(question, Answer(True, number, found, hold, refused))
+                self._arrived(questions, told[len(told) - len(questions) :], time.monotonic() - began)
         self._link.close()
+
+    def _arrived(
+        self, questions: list[_Question], told: list[tuple[dict[Account, Balance], bool]], took_s: float
+    ) -> None:
+        with self._changed:
+            self._in_doubt = None
+            if took_s > self._address.timeout_s:
+                self._rest()  # too slow to be waited for
+            elif time.monotonic() >= self._again_at:
+                self._away = bool(self._owed)
+                self._pause_s = _FIRST_PAUSE_S
+            number = next(self._numbers)
+            for question, (found, refused) in zip(questions, told, strict=True):
+                hold = None if refused else question.operation.hold
+                self._answer(question, Answer(True, number, found, hold, refused))
 
     def _take(self) -> tuple[Batch, list[_Question]] | None:
         """The next batch, once there is one; None at the end. What is owed goes first, what is in doubt before all."""
@@ -221,7 +226,7 @@ class RedisBudgets:
                     self._changed.wait(wait_s)
                 elif self._in_doubt is not None:
                     return self._in_doubt, []
-                elif self._questions or self._owed or self._away or self._wanted:
+                elif self._questions or self._owed or ((self._away or self._wanted) and not self._closing):
                     self._wanted = False
                     owed = self._owed.take_out(OWED_AT_ONCE)
                     if self._owed:
@@ -238,9 +243,7 @@ class RedisBudgets:
 
     def _failed(self, batch: Batch, questions: list[_Question], error: Exception) -> None:
         with self._changed:
-            self._away = True
-            self._again_at = time.monotonic() + self._pause_s * self._spread()
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            self._rest()
             self._in_doubt = batch.to_send_again(self._hour())
             self._closed = self._closed or self._closing  # the last try
             waiting, self._questions = self._questions, []

@@ -111,7 +111,7 @@ class Fleet:
 
     def __init__(self, url: str, folder: Path, count: int, *words: str) -> None:
         self.folder = folder / "fleet"
-        self.folder.mkdir()
+        self.folder.mkdir(parents=True)
         command = [sys.executable, "-W", "error", str(AGENT), url, str(self.folder), str(count), *words]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT

@@ -12,6 +12,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -36,9 +37,9 @@ def model_call(tracer: object, output_tokens: int, pause_s: float) -> None:
         span.set_attributes({"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": output_tokens})
 
 
-def spend(admission: str, max_usd: str, pause_s: str, calls: str = "100000") -> None:
+def spend(admission: Any, max_usd: str, pause_s: str, calls: str = "100000", unavailable: Any = "allow") -> None:
     provider = TracerProvider()
-    otel_steps.configure(tracer_provider=provider, shared=URL, durability="off")
+    otel_steps.configure(tracer_provider=provider, shared=URL, shared_unavailable=unavailable, durability="off")
     set_price("m", input_usd_per_mtok=1, output_usd_per_mtok=10)
     tracer = provider.get_tracer("opentelemetry.instrumentation.scripted")
     dice = random.Random(os.getpid())

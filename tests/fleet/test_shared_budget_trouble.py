@@ -1,9 +1,11 @@
-"""Shared budgets in trouble: Redis slow, down, restarted, failing over; what an agent notices, and what is right after."""
+"""Shared budgets in trouble: Redis slow, down, restarted, failing over; what an agent notices, what is right after."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +33,10 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_server(tmp_path / "redis", *DURABLE) as started:
         yield started
     otel_steps.reset()
+
+
+PATIENT = "?timeout_s=10"
+"""For what is not about waiting, on a machine that may be busy."""
 
 
 def shared(url: str, **options: Any) -> None:
@@ -73,7 +79,7 @@ def test_a_frozen_redis_holds_a_step_once_and_everything_is_counted_once_it_thaw
     assert max(times) < 0.25 + SLACK_S
     assert sum(1 for held in times if held > 0.2) <= 2
     assert server.spent("run", "frozen") == (2 * calls, calls * 1_000_000)
-    assert unconsulted() == len(times)
+    assert len(times) <= unconsulted() <= calls
 
 
 def test_an_event_loop_is_held_once_too(server: RedisServer) -> None:
@@ -109,7 +115,7 @@ def test_an_event_loop_is_held_once_too(server: RedisServer) -> None:
 def test_processes_go_on_while_redis_is_killed_and_nothing_is_lost_or_counted_twice(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    with fleet_of(server.url, tmp_path, 4, "add", "200", "6") as fleet:
+    with fleet_of(server.url, tmp_path, 4, "add", "200", "4") as fleet:
         for _ in range(2):
             wait_for(lambda: server.spent("run", "fleet")[0] > 0, "the first calls")
             time.sleep(0.5)
@@ -123,9 +129,34 @@ def test_processes_go_on_while_redis_is_killed_and_nothing_is_lost_or_counted_tw
     assert max(float(end[0].split()[1]) for end in ends) < 0.25 + 2 * SLACK_S
 
 
+def test_a_budget_holds_while_workers_and_redis_are_killed_in_the_middle(server: RedisServer, tmp_path: Path) -> None:
+    words = ("spend", "reserve", "0.6", "0.05", "100000", "stop")
+    with fleet_of(server.url + PATIENT, tmp_path / "first", 8, *words) as first:
+        wait_for(lambda: len(first.calls()) > 10, "calls")
+        for child in first.children[:3]:
+            os.kill(child, signal.SIGKILL)
+        wait_for(lambda: len(first.calls()) > 20, "more calls")
+        server.kill()
+        server.start()
+        first.process.communicate(timeout=60)
+    with fleet_of(server.url + PATIENT, tmp_path / "second", 8, *words) as second:
+        assert {end[0] for end in second.end()} == {"terminal run max_usd"}
+    spent = sum(first.calls()) + sum(second.calls())
+    assert 0.4 * 10**9 < spent <= 0.6 * 10**9  # what the killed ones held is not given back yet
+
+
+def test_after_shutdown_calls_are_told_as_not_consulted(server: RedisServer) -> None:
+    shared(server.url + PATIENT)
+    with run("late", max_usd=10), step("work"):
+        record_llm_usage("m", 1, 1, 1)
+        otel_steps.shutdown()
+        record_llm_usage("m", 1, 1, 1)
+    assert unconsulted() == 1
+
+
 def test_a_redis_that_lost_its_data_begins_anew_and_is_told_what_it_missed(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as server:
-        shared(server.url)
+        shared(server.url + PATIENT)
         with run("lost", max_usd=10), step("work"):
             wait_for(lambda: connected(server), "a connection")
             record_llm_usage("m", 1, 1, 1)
@@ -179,7 +210,7 @@ def test_stop_refuses_model_calls_while_redis_is_away() -> None:
 
 
 def test_a_failover_to_a_replica_and_back_to_a_master(server: RedisServer) -> None:
-    shared(server.url)
+    shared(server.url + PATIENT)
     with run("failing over", max_usd=10), step("work"):
         wait_for(lambda: connected(server), "a connection")
         record_llm_usage("m", 1, 1, 1)
@@ -219,7 +250,7 @@ def test_any_other_answer_is_trouble_and_no_error(answer: bytes) -> None:
 
 
 def test_a_script_cache_that_was_flushed_is_filled_again(server: RedisServer) -> None:
-    shared(server.url)
+    shared(server.url + PATIENT)
     with run("flushed", max_usd=10), step("work"):
         wait_for(lambda: connected(server), "a connection")
         record_llm_usage("m", 1, 1, 1)

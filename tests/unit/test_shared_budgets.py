@@ -163,6 +163,26 @@ def test_nobody_waits_longer_than_the_bound_and_others_not_at_all(budgets: Redis
     assert budgets.read([RUN]).balances[RUN].spent == (0, 111)
 
 
+def test_a_store_that_is_slow_each_time_is_waited_for_seldom() -> None:
+    class Slow(Script):
+        def run(self, keys: Sequence[bytes], arguments: Sequence[str]) -> Any:
+            time.sleep(0.1)
+            return super().run(keys, arguments)
+
+    slow = Slow()
+    budgets = RedisBudgets(Address("redis://x", timeout_s=0.05), slow, Warnings())
+    held: list[float] = []
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        before = time.perf_counter()
+        spend(budgets)
+        held.append(time.perf_counter() - before)
+        time.sleep(0.001)
+    assert sum(1 for each in held if each > 0.04) <= 5
+    budgets.close(5)
+    assert slow.spent == {b"{otel_steps}:run:r": len(held)}
+
+
 def test_a_hold_that_may_have_arrived_is_settled_later(budgets: RedisBudgets, script: Script) -> None:
     script.loses_answers = True
     held = budgets.hold({RUN: (1, 1)}, {RUN: (5, 5)})

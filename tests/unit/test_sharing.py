@@ -1,4 +1,4 @@
-"""The seam to budgets that other processes share: what is asked, what stops whom, and what is told where nobody answers."""
+"""The seam to budgets that others share: what is asked, what stops whom, and what is told where nobody answers."""
 
 from __future__ import annotations
 
