@@ -161,7 +161,7 @@ class RedisBudgets:
         return answer
 
     def _rest(self) -> None:
-        """Nobody asks for a while, and for longer each time; from 0.5 to 1 of it, so that a fleet is not back at once."""
+        """Nobody asks for a while, longer each time; for 0.5 to 1 of it, so that a fleet is not back all at once."""
         self._away = True
         self._again_at = time.monotonic() + self._pause_s * (0.5 + os.urandom(1)[0] / 510)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)

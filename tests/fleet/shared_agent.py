@@ -1,7 +1,7 @@
 """Agents of a fleet: `shared_agent.py URL FOLDER COUNT WHAT [ARGUMENT ...]`.
 
-Each is a process of its own, forked before anything is set up, so that twenty of them begin at once. Agent N writes what
-each of its calls cost to FOLDER/N.calls, and how it ended to FOLDER/N.end.
+Each is a process of its own, forked before anything is set up, so that twenty of them begin at once. Agent N writes
+what each of its calls cost to FOLDER/N.calls, and how it ended to FOLDER/N.end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,19 @@ CAP = 1000
 """Output tokens of a call at most; at 10 USD per million they cost 0.01 USD."""
 
 
+@dataclass
+class Self:
+    """Which agent this process is, and where it writes."""
+
+    number: int = -1
+    tell: int = -1
+
+
+SELF = Self()
+
+
 def made(nano_usd: int) -> None:
-    os.write(tell, b"%d\n" % nano_usd)
+    os.write(SELF.tell, b"%d\n" % nano_usd)
 
 
 def model_call(tracer: object, output_tokens: int, pause_s: float) -> None:
@@ -104,21 +116,20 @@ def warm_up() -> None:
 
 
 def end(line: str) -> None:
-    with Path(FOLDER, f"{number}.end").open("a") as file:
+    with Path(FOLDER, f"{SELF.number}.end").open("a") as file:
         file.write(line + "\n")
 
 
 def main() -> None:
     """In the first process: fork the others, let them begin together, and wait for them."""
-    global number, tell
     warm_up()
     read, write = os.pipe()
     children: list[int] = []
-    for number in range(int(COUNT)):
+    for SELF.number in range(int(COUNT)):
         if (child := os.fork()) == 0:
             os.close(write)
             os.read(read, 1)
-            tell = os.open(Path(FOLDER, f"{number}.calls"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            SELF.tell = os.open(Path(FOLDER, f"{SELF.number}.calls"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             {"spend": spend, "add": add, "die_holding": die_holding}[WHAT](*WORDS)
             return
         children.append(child)
@@ -129,6 +140,5 @@ def main() -> None:
     sys.exit(max(map(abs, codes)))
 
 
-number = tell = -1
 if __name__ == "__main__":
     main()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -261,7 +263,7 @@ def test_keys_expire_and_a_budget_begins_anew(server: RedisServer) -> None:
     with run("brief", max_usd=1):
         record_llm_usage("m", 1, 1, 0.9)
     assert server.account("run", "brief", "short") != {}
-    assert all(0 < server.client.pttl(key) for key in server.client.scan_iter())  # type: ignore[operator,union-attr]
+    assert all(server.client.pttl(key) > 0 for key in server.client.scan_iter())  # type: ignore[operator,union-attr]
     wait_for(lambda: not server.account("run", "brief", "short"), "an expired key")
     with run("brief", max_usd=1) as second:
         assert second.remaining_usd == 1
@@ -374,11 +376,23 @@ def test_an_option_that_the_client_does_not_know_is_told_at_set_up(server: Redis
             shared(url)
 
 
-def test_a_cluster(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "redis", "--cluster-enabled", "yes") as server:
-        server.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        wait_for(lambda: "cluster_state:ok" in str(server.client.execute_command("CLUSTER", "INFO")), "a cluster")
-        shared(server.url.removesuffix("/0") + "?cluster=true&timeout_s=5")
-        with run("slots", max_usd=1), persona("slots", run_usd=1, daily_usd=1):
+def test_a_cluster_is_found_through_any_of_its_nodes(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        buses = [str(free_port()) for _ in range(2)]
+        first, second = (
+            stack.enter_context(redis_server(tmp_path / bus, "--cluster-enabled", "yes", "--cluster-port", bus))
+            for bus in buses
+        )
+        first.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        second.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        first.client.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, buses[1])
+        for node in (first, second):
+            info = functools.partial(node.client.execute_command, "CLUSTER", "INFO")
+            wait_for(lambda info=info: "cluster_state:ok" in str(info()), "a cluster")
+        has_it = int(first.client.execute_command("CLUSTER", "KEYSLOT", "{otel_steps}")) < 8192  # type: ignore[arg-type]
+        keeps, other = (first, second) if has_it else (second, first)
+        shared(other.url.removesuffix("/0") + "?cluster=true")
+        with run("slots", max_usd=1), persona("slots", run_usd=1, daily_usd=1), step("in"):
             record_llm_usage("m", 1, 1, 0.1)
-        assert server.spent("run", "slots") == server.spent("persona", "slots") == (2, 100_000_000)
+        assert drain_completed_steps()[0].shared_unconsulted_calls == 0
+        assert keeps.spent("run", "slots") == keeps.spent("persona", "slots") == (2, 100_000_000)
