@@ -92,12 +92,14 @@ def charge(
             if around.closed and isinstance(around, StepScope) and around.record is not None:
                 late.append(around)
             around = around.parent
-        # what is within its limits by its inclusive totals, which are never less than its own, is passed over at once
+        # what is within its limits by its inclusive totals, which are never less than its own, is passed over at once;
+        # but not where others count towards them too
         known = usage.metered and usage.cost_nano_usd is not None and not window_totals
         broke: list[Scope] = []
         for limited in scope.limited:
             if limited.closed or (
                 known
+                and limited.shared is None
                 and (limited.max_nano_usd is None or limited.total_nano_usd <= limited.max_nano_usd)
                 and (limited.max_tokens is None or limited.total_input + limited.total_output <= limited.max_tokens)
             ):
