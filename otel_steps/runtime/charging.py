@@ -11,6 +11,7 @@ from .asking import tell
 from .context import charged_scope
 from .hooks import payload
 from .receipt import build
+from .remaining import percent_used
 from .scope import Scope, StepScope
 from .state import runtime as current_runtime
 from .stops import gate, stop_for
@@ -204,7 +205,7 @@ def _announce(scope: Scope) -> tuple[CompletedStep, ...]:
 def _thresholds(runtime: Runtime, scope: Scope, *, by_hand: bool) -> None:
     for limited in scope.limited:
         if isinstance(limited, StepScope) and not limited.closed:
-            pct = meter.percent_used(limited)
+            pct = percent_used(limited)
             if pct > 0:
                 _fire(runtime, limited, pct, by_hand=by_hand)
 

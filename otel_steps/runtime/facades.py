@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..bounds import usd
-from . import meter, sharing
+from . import meter, remaining, sharing
 from .scope import PersonaScope, RunScope, Scope, StepScope
 from .state import runtime
 from .stops import gate
@@ -32,13 +32,13 @@ class _ActiveScope:
     def remaining_tokens(self) -> int | None:
         """Tokens left (>= 0) under the tightest limit in force here, or None where there is none."""
         sharing.refresh(runtime(), self._scope)
-        return meter.remaining_tokens(self._scope)
+        return remaining.remaining_tokens(self._scope)
 
     @property
     def remaining_usd(self) -> float | None:
         """US dollars left (>= 0) under the tightest limit in force here, or None where there is none."""
         sharing.refresh(runtime(), self._scope)
-        return meter.remaining_usd(self._scope)
+        return remaining.remaining_usd(self._scope)
 
     @property
     def breached(self) -> tuple[str, ...]:
