@@ -41,6 +41,7 @@ FIELDS: Final = {
     "unmetered_calls": "calls that ended without telling their usage",
     "invalid_costs": "reported costs that were NaN, infinite or negative, counted as zero",
     "duplicates_discarded": "second reports of a call that was counted already",
+    "shared_unconsulted_calls": "calls for which the budget shared with other processes could not be asked",
     "price_source": "who priced its calls: reported, set_price, genai-prices, or mixed",
     "tools_called": "tools called through the guard or seen as execute_tool spans",
     "tools_denied": "tools that the policy denied",
@@ -64,6 +65,7 @@ NAMES: Final = {
     "otel_steps.step.tokens": "own tokens of finished steps",
     "otel_steps.step.stops": "finished steps that broke a limit",
     "otel_steps.step.duration": "duration of finished steps",
+    "otel_steps.shared.unconsulted": "calls of finished steps for which the shared budget could not be asked",
     "otel_steps.log.dropped": "receipts dropped from the log in memory",
     "otel_steps.receipts.waiting": "receipts that wait for delivery now",
     "otel_steps.receipts.delivered": "receipts acknowledged by a collector",
@@ -152,6 +154,10 @@ VARIABLES: Final = {
     "OTEL_STEPS_STORE": "Folder of the journal. Set, it makes a journal even without `configure()`.",
     "OTEL_STEPS_STORE_MAX_MIB": "Size at which the oldest files of the journal go, in MiB. Default 512.",
     "OTEL_STEPS_STORE_MAX_DAYS": "Age at which files of the journal go, in days. Default 30.",
+    "OTEL_STEPS_SHARED": "URL of the Redis in which processes share [budgets](../how-to/share-a-budget.md), such as "
+    "`redis://localhost:6379/0`.",
+    "OTEL_STEPS_SHARED_UNAVAILABLE": "Beside it: `allow` (default) or `stop` model calls while that Redis cannot be "
+    "asked.",
     "OTEL_STEPS_PRICES": "Prices of your own: JSON, or the path of a JSON or TOML file, model by model with the "
     "keywords of `set_price`.",
     "OTEL_STEPS_FILE": "Path of the [steps file](steps-file.md): read by `otel-steps run`, and by the instrumentor "

@@ -47,6 +47,7 @@ METRIC_STEP_COST: Final = "otel_steps.step.cost"  # counter [USD]
 METRIC_STEP_TOKENS: Final = "otel_steps.step.tokens"  # counter [{token}], by otel_steps.token.type
 METRIC_STEP_STOPS: Final = "otel_steps.step.stops"  # counter [{stop}]
 METRIC_STEP_DURATION: Final = "otel_steps.step.duration"  # histogram [s]
+METRIC_SHARED_UNCONSULTED: Final = "otel_steps.shared.unconsulted"  # counter [{call}]
 METRIC_LOG_DROPPED: Final = "otel_steps.log.dropped"  # counter [{receipt}]
 METRIC_RECEIPTS_WAITING: Final = "otel_steps.receipts.waiting"  # gauge [{receipt}]
 METRIC_RECEIPTS_DELIVERED: Final = "otel_steps.receipts.delivered"  # counter [{receipt}]
@@ -73,6 +74,10 @@ ENV_STORE: Final = "OTEL_STEPS_STORE"
 """Folder of the journal; set, it makes a journal even before `configure()`."""
 ENV_STORE_MAX_MIB: Final = "OTEL_STEPS_STORE_MAX_MIB"
 ENV_STORE_MAX_DAYS: Final = "OTEL_STEPS_STORE_MAX_DAYS"
+ENV_SHARED: Final = "OTEL_STEPS_SHARED"
+"""URL of the Redis that keeps shared budgets, where `configure(shared=)` names none."""
+ENV_SHARED_UNAVAILABLE: Final = "OTEL_STEPS_SHARED_UNAVAILABLE"
+"""`allow` or `stop`, beside OTEL_STEPS_SHARED."""
 ENV_STEPS_FILE: Final = "OTEL_STEPS_FILE"
 """Path of the steps file; read by `otel-steps run` and by the instrumentor."""
 ENV_MAX_USD: Final = "OTEL_STEPS_MAX_USD"

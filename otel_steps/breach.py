@@ -40,6 +40,8 @@ class Breach:
     unmetered_model: str | None = None
     projected_tokens: int | None = None
     projected_cost_nano_usd: int | None = None
+    shared_unavailable: bool = False
+    """Whether the budget was shared, could not be asked, and `shared_unavailable="stop"` was in force."""
 
     @property
     def refused(self) -> bool:
@@ -66,6 +68,12 @@ class Breach:
             return (
                 f"{subject} cannot hold its {self.limit} budget of {_number(self.limit_value)} USD: a call of model "
                 f'`{model}` ended without usage; ask the stream for its usage or say unmetered="allow"'
+            )
+        if self.shared_unavailable:
+            unit = "tokens" if self.limit == "max_tokens" else "USD"
+            return (
+                f"{subject} cannot hold its {self.limit} budget of {_number(self.limit_value)} {unit}: the totals that "
+                'it shares with other processes cannot be had, and shared_unavailable="stop" is in force'
             )
         if self.refused:
             if self.limit == "max_tokens":

@@ -1,4 +1,4 @@
-"""Outlet: the store, its delivery and the budget windows of one configuration, opened and closed together."""
+"""Outlet: the store, its delivery and the budgets of one configuration, opened and closed together."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from .receipts.store import Durability, Store
     from .record import CompletedStep
     from .runtime.state import Runtime
+    from .shared.address import Address
+    from .shared.budgets import RedisBudgets
     from .usage import Usage
 
 WINDOWS_FILE = "budgets.sqlite3"
+SHARED_CLOSE_S: Final = 1.0
+"""How long the end of a configuration may wait to add to the shared budgets what they have missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Outlet:
     store: Store
     delivery: Delivery | None
     windows: Windows
+    shared: RedisBudgets | None = None
 
     def flush(self, timeout_s: float) -> bool:
         """Whether all that waits now was acknowledged in time; without delivery: whether it is in the journal."""
@@ -68,6 +73,7 @@ def open_outlet(
     deliver: bool,
     place: Endpoint | None,
     resource: Mapping[str, Any],
+    shared: Address | None = None,
 ) -> Outlet:
     """Open the store (nothing is touched on disk before the first receipt) and start delivery where it has a place."""
     from .receipts.places import store_folder
@@ -90,9 +96,10 @@ def open_outlet(
         opened.on_waiting = delivery.notify
         delivery.notify()  # a dead process may have left receipts for the same endpoint
     windows = Windows(None if folder is None else folder / WINDOWS_FILE, rt.warnings)
-    outlet = Outlet(settings, opened, delivery, windows)
+    outlet = Outlet(settings, opened, delivery, windows, None if shared is None else _shared(rt, shared))
     rt.sink = None if durability == "off" and delivery is None else opened
     rt.windows = windows
+    rt.shared = outlet.shared
     rt.outlet = outlet
     HEALTH.watch(outlet)
     return outlet
@@ -104,6 +111,8 @@ def close_outlet(rt: Runtime, timeout_s: float) -> bool:
     if outlet is None:
         return rt.sink.flushed if isinstance(rt.sink, Closed) else True
     rt.outlet = None
+    if outlet.shared is not None:
+        outlet.shared.close(min(timeout_s, SHARED_CLOSE_S))  # it stays, and says of later calls that it is not asked
     flushed = outlet.flush(timeout_s) if outlet.delivery is None else outlet.delivery.shutdown(timeout_s)
     rt.sink = Closed(rt, flushed=flushed)
     outlet.store.close()
@@ -111,6 +120,15 @@ def close_outlet(rt: Runtime, timeout_s: float) -> bool:
     rt.windows = None
     HEALTH.forget(outlet)
     return flushed
+
+
+def _shared(rt: Runtime, address: Address) -> RedisBudgets:
+    from .shared.budgets import RedisBudgets
+    from .shared.link import RedisLink
+
+    budgets = RedisBudgets(address, RedisLink(address), rt.warnings)
+    budgets.connect()
+    return budgets
 
 
 class Health:

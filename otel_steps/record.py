@@ -79,6 +79,7 @@ class CompletedStep(msgspec.Struct, frozen=True, kw_only=True):
     unmetered_calls: int = 0
     invalid_costs: int = 0
     duplicates_discarded: int = 0
+    shared_unconsulted_calls: int = 0
     price_source: str | None = None
     tools_called: tuple[str, ...] = ()
     tools_denied: tuple[str, ...] = ()

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from .definitions import OnUnknown
     from .receipts.child_exit import ChildExit
+    from .shared.address import Address
 
 EXIT_TIMEOUT_S = 5.0
+_OPTIONS = ("unpriced", "unmetered", "transport_gate", "shared_unavailable")
 _RESET_TIMEOUT_S = 1.0
 _lock = threading.RLock()
 
@@ -75,6 +77,8 @@ def configure(
     as zero (`allow`). `transport_gate`: also refuse at the HTTP clients once a limit broke. `propagate`: hosts whose
     services (or Celery broker) are told the ids of the calling run and step, and nobody else: `api.internal`,
     `api.internal:8443`, `*.internal`.
+    `shared`: URL of a Redis (default: OTEL_STEPS_SHARED); runs and personas of one name then share one budget over
+    processes and hosts. While it cannot be asked, `shared_unavailable` says whether their model calls go on (`allow`).
 
     Raises DefinitionError that names the setting, the value and the remedy.
     """
@@ -96,6 +100,7 @@ def configure(
         propagate,
     )
     place = resolve_endpoint(endpoint, headers)
+    address = _shared_address(settings.shared)
     with _lock:
         rt = runtime()
         outlet: Outlet | None = rt.outlet
@@ -103,7 +108,12 @@ def configure(
             return
         if outlet is not None:
             close_outlet(rt, EXIT_TIMEOUT_S)
-        rt.set_options(unpriced=unpriced, unmetered=unmetered, transport_gate=transport_gate)
+        rt.set_options(
+            unpriced=unpriced,
+            unmetered=unmetered,
+            transport_gate=transport_gate,
+            shared_unavailable=settings.shared_unavailable,
+        )
         _propagate(settings.propagate)
         if rt.in_memory:  # a test: what is said of metering holds, and nothing leaves the process
             if tracer_provider is not None:
@@ -112,7 +122,16 @@ def configure(
         provider = PROVIDERS.set_up(rt, tracer_provider, service_name, place, endpoint_given=endpoint is not None)
         rt.tracer_provider = tracer_provider
         resource = resource_of(provider, service_name)
-        open_outlet(rt, settings, store=store, durability=durability, deliver=deliver, place=place, resource=resource)
+        open_outlet(
+            rt,
+            settings,
+            store=store,
+            durability=durability,
+            deliver=deliver,
+            place=place,
+            resource=resource,
+            shared=address,
+        )
         _at_exit()
 
 
@@ -157,8 +176,8 @@ def undo_configure() -> None:
         _undo()
         defaults = Options()
         rt = runtime()
-        rt.sink = rt.tracer_provider = None
-        rt.set_options(**{name: getattr(defaults, name) for name in ("unpriced", "unmetered", "transport_gate")})
+        rt.sink = rt.tracer_provider = rt.shared = None
+        rt.set_options(**{name: getattr(defaults, name) for name in _OPTIONS})
 
 
 def _undo() -> None:
@@ -264,8 +283,6 @@ def _checked(
         raise mistake("service_name", service_name, "a non-empty string, or None")
     if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
         raise mistake("tracer_provider", tracer_provider, "an OpenTelemetry TracerProvider, or None")
-    if shared is not None:
-        raise mistake("shared", shared, "None: budgets shared between hosts are not part of this version")
     return _Settings(
         service_name=service_name,
         tracer_provider=tracer_provider,
@@ -277,8 +294,8 @@ def _checked(
         unpriced=checked_choice("unpriced", unpriced, ("stop", "allow")),
         unmetered=checked_choice("unmetered", unmetered, ("stop", "allow")),
         transport_gate=checked_flag("transport_gate", transport_gate),
-        shared=shared,
-        shared_unavailable=checked_choice("shared_unavailable", shared_unavailable, ("stop", "allow")),
+        shared=os.environ.get(attr.ENV_SHARED, "").strip() or None if shared is None else shared,
+        shared_unavailable=_unavailable(shared, shared_unavailable),
         propagate=_hosts(propagate),
     )
 
@@ -289,6 +306,23 @@ def _hosts(propagate: Any) -> tuple[str, ...]:
     from .telemetry.hosts import checked_hosts
 
     return checked_hosts(propagate)
+
+
+def _unavailable(shared: Any, given: Any) -> str:
+    told = os.environ.get(attr.ENV_SHARED_UNAVAILABLE, "").strip() if shared is None else ""
+    if told:
+        return checked_choice(attr.ENV_SHARED_UNAVAILABLE, told, ("stop", "allow"))
+    return checked_choice("shared_unavailable", given, ("stop", "allow"))
+
+
+def _shared_address(url: str | None) -> Address | None:
+    if url is None:
+        return None
+    from .shared.address import check_client, read_address
+
+    address = read_address(url)
+    check_client(address)
+    return address
 
 
 def _folder(store: Any) -> str | None:

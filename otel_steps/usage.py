@@ -46,6 +46,8 @@ class Usage:
     """How many calls these totals are of, where they came back from steps in another process; None: one call here."""
     unpriced: bool = False
     """True where totals from elsewhere hold calls of unknown price, which count as zero in them."""
+    unconsulted: bool = False
+    """True where the budget that other processes share could not be asked for this call."""
     ended_ns: int | None = None
     """When the call ended (nanoseconds since the epoch), for prices that change with time; None: now."""
 

@@ -151,7 +151,10 @@ def _facts(record: CompletedStep, state: str) -> Iterator[tuple[str, str]]:
     with_nested = f"{plural(record.total_llm_calls, 'call')}, {usd_text(record.total_cost_nano_usd)}" if nested else ""
     faults = ", ".join(
         f"{getattr(record, name)} {name.replace('_', ' ')}"
-        for name in ("unpriced_calls", "unmetered_calls", "invalid_costs", "duplicates_discarded")
+        for name in (
+            *("unpriced_calls", "unmetered_calls", "invalid_costs", "duplicates_discarded"),
+            "shared_unconsulted_calls",
+        )
         if getattr(record, name)
     )
     facts = {

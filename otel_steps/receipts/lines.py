@@ -72,6 +72,7 @@ class Spent(msgspec.Struct, frozen=True, tag_field="kind", tag="spent", omit_def
     metered: bool = True
     elsewhere: int | None = None
     """Calls that steps elsewhere made, of which these are the totals that came back; None: a call of this step."""
+    unconsulted: bool = False
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="closed"):
@@ -151,6 +152,7 @@ def spent_of(receipt_id: str, usage: Usage, at_ns: int) -> Spent:
         usage.invalid_cost,
         usage.metered,
         usage.elsewhere,
+        usage.unconsulted,
     )
 
 

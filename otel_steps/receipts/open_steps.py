@@ -24,7 +24,7 @@ class _Open:
     __slots__ = (
         "around", "cache_read", "cache_write", "calls", "input", "invalid", "model", "nano_usd", "output",
         "price_source", "reasoning", "record", "total_calls", "total_input", "total_nano_usd", "total_output",
-        "unmetered", "unpriced",
+        "unconsulted", "unmetered", "unpriced",
     )  # fmt: skip
 
     def __init__(self, record: CompletedStep, around: _Open | None) -> None:
@@ -43,6 +43,7 @@ class _Open:
         self.unpriced = record.unpriced_calls
         self.unmetered = record.unmetered_calls
         self.invalid = record.invalid_costs
+        self.unconsulted = record.shared_unconsulted_calls
         self.total_input = record.total_input_tokens
         self.total_output = record.total_output_tokens
         self.total_nano_usd = record.total_cost_nano_usd
@@ -178,6 +179,8 @@ def _add_own(step: _Open, line: Spent) -> tuple[int, int, int]:
         step.unpriced += 1
     if line.invalid_cost:
         step.invalid += 1
+    if line.unconsulted:
+        step.unconsulted += 1
     if line.model:
         step.model = line.model
     if line.price_source:
@@ -203,6 +206,7 @@ def _record(step: _Open, changes: dict[str, str]) -> CompletedStep:
         unpriced_calls=step.unpriced,
         unmetered_calls=step.unmetered,
         invalid_costs=step.invalid,
+        shared_unconsulted_calls=step.unconsulted,
         total_input_tokens=clamp_int64(step.total_input),
         total_output_tokens=clamp_int64(step.total_output),
         total_cost_usd=usd(total_nano_usd),

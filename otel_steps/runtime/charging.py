@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import usage as usages
 from ..usage import Usage
-from . import fork, lifecycle, meter
+from . import fork, lifecycle, meter, sharing
 from .asking import tell
 from .context import charged_scope
 from .hooks import payload
 from .receipt import build
+from .remaining import percent_used
 from .scope import Scope, StepScope
 from .state import runtime as current_runtime
 from .stops import gate, stop_for
@@ -37,6 +38,9 @@ def take_in(
     if usage.cost_nano_usd is None and usage.metered:
         _price(runtime, usage)
     windows = _add_to_windows(runtime, scope, usage.cost_nano_usd or 0)
+    shared = runtime.shared
+    if shared is not None:
+        sharing.charge(runtime, shared, scope, usage, reservation, windows, by_hand=by_hand)
     opened = () if runtime.sink is None else _announce(scope)
     if runtime.recorder is not None:
         runtime.recorder.charged(usage)
@@ -86,11 +90,13 @@ def _warn_of_unmetered(runtime: Runtime, model: str) -> None:
 def reserve_or_stop(runtime: Runtime, scope: Scope, tokens: int, nano_usd: int) -> Reservation:
     """Hold room for the worst case of a call about to be sent, in every limited scope around it.
 
-    Give the result to `take_in`, or settle it where the call failed. Raises StepStop, kind `terminal`, where a scope
-    has no room: the stop is that scope's.
+    Give the result to `take_in`, or to `sharing.release` where the call failed. Raises StepStop, kind `terminal`, where
+    a scope has no room: the stop is that scope's.
     """
     held = meter.reserve(scope, tokens, nano_usd)
     if isinstance(held, meter.Reservation):
+        if runtime.shared is not None:
+            sharing.hold(runtime, runtime.shared, scope, held)
         return held
     if held not in runtime.broken:
         lifecycle.limit_broke(runtime, held)
@@ -201,7 +207,7 @@ def _announce(scope: Scope) -> tuple[CompletedStep, ...]:
 def _thresholds(runtime: Runtime, scope: Scope, *, by_hand: bool) -> None:
     for limited in scope.limited:
         if isinstance(limited, StepScope) and not limited.closed:
-            pct = meter.percent_used(limited)
+            pct = percent_used(limited)
             if pct > 0:
                 _fire(runtime, limited, pct, by_hand=by_hand)
 

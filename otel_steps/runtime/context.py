@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 
-from .scope import SUSPENDED, Scope, StepScope, here
+from .home import here
+from .scope import SUSPENDED, Scope, StepScope
 from .state import runtime
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..bounds import usd
-from . import meter
+from . import meter, remaining, sharing
 from .scope import PersonaScope, RunScope, Scope, StepScope
 from .state import runtime
 from .stops import gate
@@ -31,12 +31,14 @@ class _ActiveScope:
     @property
     def remaining_tokens(self) -> int | None:
         """Tokens left (>= 0) under the tightest limit in force here, or None where there is none."""
-        return meter.remaining_tokens(self._scope)
+        sharing.refresh(runtime(), self._scope)
+        return remaining.remaining_tokens(self._scope)
 
     @property
     def remaining_usd(self) -> float | None:
         """US dollars left (>= 0) under the tightest limit in force here, or None where there is none."""
-        return meter.remaining_usd(self._scope)
+        sharing.refresh(runtime(), self._scope)
+        return remaining.remaining_usd(self._scope)
 
     @property
     def breached(self) -> tuple[str, ...]:
@@ -46,7 +48,10 @@ class _ActiveScope:
 
     def check(self) -> None:
         """A gate: raises StepStop where a limit of this scope or one around it is broken."""
-        gate(runtime(), self._scope)
+        rt = runtime()
+        gate(rt, self._scope)
+        if rt.shared is not None:
+            sharing.admit(rt, rt.shared, self._scope)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {'closed' if self._scope.closed else 'open'}>"

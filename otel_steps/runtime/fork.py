@@ -31,6 +31,8 @@ def _in_child() -> None:
     rt.broken.clear()
     if rt.windows is not None:
         rt.windows.forked()
+    if rt.shared is not None:
+        rt.shared.forked()
     if rt.gate is not None:
         for owner in broken:
             try:

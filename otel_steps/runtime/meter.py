@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..bounds import nano_usd as nano_of
-from ..bounds import usd
 from ..breach import Breach
 from ..usage import CALL_MAX
 from .scope import PersonaScope, StepScope
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from ..breach import LimitName
     from ..usage import Usage
     from .scope import Scope
+    from .shared_budgets import Ticket
 
 # Re-entrant: the garbage collector may close a forgotten generator's step while this thread holds it.
 LOCK = threading.RLock()
@@ -98,12 +98,14 @@ def charge(
             if around.closed and isinstance(around, StepScope) and around.record is not None:
                 late.append(around)
             around = around.parent
-        # what is within its limits by its inclusive totals, which are never less than its own, is passed over at once
+        # what is within its limits by its inclusive totals, which are never less than its own, is passed over at once;
+        # but not where others count towards them too
         known = not (usage.cost_nano_usd is None or usage.unpriced or window_totals) and usage.metered
         broke: list[Scope] = []
         for limited in scope.limited:
             if limited.closed or (
                 known
+                and limited.shared is None
                 and (limited.max_nano_usd is None or limited.total_nano_usd <= limited.max_nano_usd)
                 and (limited.max_tokens is None or limited.total_input + limited.total_output <= limited.max_tokens)
             ):
@@ -130,6 +132,8 @@ def _charge_own(step: StepScope, usage: Usage, nano: int) -> None:
         step.model = usage.model
     if usage.invalid_cost:
         step.invalid_costs += 1
+    if usage.unconsulted:
+        step.shared_unconsulted_calls += 1
     if not usage.metered:
         step.unmetered_calls += 1
     elif usage.cost_nano_usd is None:
@@ -163,8 +167,7 @@ def _check(
         if is_unpriced(usage) and scope.unpriced_stops and not names:
             names += window_limits(scope)[:1]
             unpriced = usage.model if names else None
-    if isinstance(scope, PersonaScope) and len(names) > 1 and names[0][0] == "max_tokens":
-        names.append(names.pop(0))  # a persona's tokens are checked last
+    names = in_order(scope, names)
     if not names:
         return False
     in_window = None if windows is None else {"daily_usd": windows[0], "hourly_usd": windows[1]}.get(names[0][0])
@@ -176,10 +179,27 @@ def break_unmetered(scope: Scope, model: str) -> list[Scope]:
     with LOCK:
         return [
             limited
-            for limited in _in_force(scope)
+            for limited in in_force(scope)
             if limited.max_usd is not None
             and break_limits(limited, [(limited.usd_limit_name, limited.max_usd)], scope.step, unmetered=model)
         ]
+
+
+def over_totals(scope: Scope, tokens: int, nano_usd: int) -> list[tuple[LimitName, float]]:
+    """The limits of `scope` on its totals that these amounts pass, tokens first."""
+    names: list[tuple[LimitName, float]] = []
+    if scope.max_tokens is not None and tokens > scope.max_tokens:
+        names.append(("max_tokens", scope.max_tokens))
+    if scope.max_nano_usd is not None and scope.max_usd is not None and nano_usd > scope.max_nano_usd:
+        names.append((scope.usd_limit_name, scope.max_usd))
+    return names
+
+
+def in_order(scope: Scope, names: list[tuple[LimitName, float]]) -> list[tuple[LimitName, float]]:
+    """Limits in the order in which they count: tokens first, of a persona last."""
+    if isinstance(scope, PersonaScope) and len(names) > 1 and names[0][0] == "max_tokens":
+        return [*names[1:], names[0]]
+    return names
 
 
 def window_limits(scope: PersonaScope) -> list[tuple[LimitName, float]]:
@@ -210,6 +230,7 @@ def break_limits(
     unmetered: str | None = None,
     consumed_nano_usd: int | None = None,
     projected: tuple[int | None, int | None] = (None, None),
+    unavailable: bool = False,
 ) -> bool:
     """Note that limits of `scope` are broken; False where nothing new is. Called under LOCK."""
     known = scope.breached
@@ -234,6 +255,7 @@ def break_limits(
         unmetered_model=unmetered,
         projected_tokens=projected[0],
         projected_cost_nano_usd=projected[1],
+        shared_unavailable=unavailable,
     )
     if scope.breaches is None:
         scope.breaches = [breach]
@@ -250,6 +272,8 @@ class Reservation:
     tokens: int
     nano_usd: int
     open: bool = True
+    ticket: Ticket | None = None
+    """What the store that other processes count on knows of the call."""
 
     def settle(self) -> None:
         """Give the reserved room back; the real amounts are charged on their own. Safe to call twice."""
@@ -269,18 +293,13 @@ def reserve(scope: Scope, tokens: int, nano_usd: int) -> Reservation | Scope:
     """
     tokens, nano_usd = _within(tokens), _within(nano_usd)
     with LOCK:
-        scopes = tuple(_in_force(scope))
+        scopes = tuple(in_force(scope))
         for limited in reversed(scopes):
             if limited.breaches:
                 return limited
             in_tokens = limited.spent_tokens() + limited.reserved_tokens + tokens
             in_nano = limited.spent_nano_usd() + limited.reserved_nano_usd + nano_usd
-            names: list[tuple[LimitName, float]] = []
-            if limited.max_tokens is not None and in_tokens > limited.max_tokens:
-                names.append(("max_tokens", limited.max_tokens))
-            if limited.max_nano_usd is not None and limited.max_usd is not None and in_nano > limited.max_nano_usd:
-                names.append((limited.usd_limit_name, limited.max_usd))
-            if names:
+            if names := over_totals(limited, in_tokens, in_nano):
                 break_limits(limited, names, scope.step, projected=(in_tokens, in_nano))
                 return limited
         for limited in scopes:
@@ -289,52 +308,8 @@ def reserve(scope: Scope, tokens: int, nano_usd: int) -> Reservation | Scope:
     return Reservation(scopes, tokens, nano_usd)
 
 
-def remaining_tokens(scope: Scope) -> int | None:
-    """Tokens left under the tightest limit in force around `scope` (>= 0), or None where there is none."""
-    with LOCK:
-        left = [
-            limited.max_tokens - limited.spent_tokens() - limited.reserved_tokens
-            for limited in _in_force(scope)
-            if limited.max_tokens is not None
-        ]
-    return max(min(left), 0) if left else None
-
-
-def remaining_usd(scope: Scope) -> float | None:
-    """US dollars left under the tightest limit in force around `scope` (>= 0), or None where there is none.
-
-    A persona's day and hour count too; their totals are read from the store, outside the lock.
-    """
-    with LOCK:
-        in_force = tuple(_in_force(scope))
-        left = [
-            limited.max_nano_usd - limited.spent_nano_usd() - limited.reserved_nano_usd
-            for limited in in_force
-            if limited.max_nano_usd is not None
-        ]
-    for limited in in_force:
-        if isinstance(limited, PersonaScope) and limited.windows is not None and (limits := window_limits(limited)):
-            day, hour = limited.windows.totals(limited.name)
-            left += [nano_of(value) - (day if name == "daily_usd" else hour) for name, value in limits]
-    return usd(max(min(left), 0)) if left else None
-
-
-def _in_force(scope: Scope) -> Iterator[Scope]:
+def in_force(scope: Scope) -> Iterator[Scope]:
     """The scopes whose limits a call in `scope` counts towards, innermost first."""
     for limited in scope.limited:
         if not limited.closed and (limited.inclusive or limited is scope.step):
             yield limited
-
-
-def percent_used(scope: Scope) -> float:
-    """100 times the largest share consumed over the limits of `scope`; a zero limit is at 100 from the first spend."""
-    shares = [0.0]
-    if scope.max_tokens is not None:
-        shares.append(100.0 * scope.spent_tokens() / scope.max_tokens)
-    if scope.max_nano_usd is not None:
-        spent = scope.spent_nano_usd()
-        if scope.max_nano_usd:
-            shares.append(100.0 * spent / scope.max_nano_usd)
-        elif spent:
-            shares.append(100.0)
-    return max(shares)

@@ -17,14 +17,14 @@ class StepMetrics:
     """Instruments made at the first finished step, from the meter provider in force then."""
 
     def __init__(self) -> None:
-        self._instruments: tuple[Any, Any, Any, Any, Any] | None = None
+        self._instruments: tuple[Any, ...] | None = None
         self._dropped = 0
 
     def step_completed(self, record: CompletedStep, duration_s: float, log_dropped: int) -> None:
         """Record a finished step's own cost, tokens, duration (seconds) and stop, and how many the log has dropped."""
         if self._instruments is None:
             self._instruments = _instruments()
-        cost, tokens, stops, duration, dropped = self._instruments
+        cost, tokens, stops, duration, dropped, unconsulted = self._instruments
         dimensions = _dimensions(record)
         if record.cost_nano_usd:
             cost.add(record.cost_usd, dimensions)
@@ -34,6 +34,8 @@ class StepMetrics:
             tokens.add(record.output_tokens, {**dimensions, attr.TOKEN_TYPE: "output"})
         if record.breached:
             stops.add(1, dimensions)
+        if record.shared_unconsulted_calls:
+            unconsulted.add(record.shared_unconsulted_calls, dimensions)
         duration.record(duration_s, dimensions)
         if log_dropped > self._dropped:
             more, self._dropped = log_dropped - self._dropped, log_dropped
@@ -43,7 +45,7 @@ class StepMetrics:
         """Add what usage that arrived after the step closed brought to its own cost and tokens."""
         if self._instruments is None:
             self._instruments = _instruments()
-        cost, tokens, *_ = self._instruments
+        cost, tokens, *_, unconsulted = self._instruments
         dimensions = _dimensions(after)
         if after.cost_nano_usd > before.cost_nano_usd:
             cost.add(after.cost_usd - before.cost_usd, dimensions)
@@ -51,6 +53,8 @@ class StepMetrics:
             tokens.add(after.input_tokens - before.input_tokens, {**dimensions, attr.TOKEN_TYPE: "input"})
         if after.output_tokens > before.output_tokens:
             tokens.add(after.output_tokens - before.output_tokens, {**dimensions, attr.TOKEN_TYPE: "output"})
+        if after.shared_unconsulted_calls > before.shared_unconsulted_calls:
+            unconsulted.add(after.shared_unconsulted_calls - before.shared_unconsulted_calls, dimensions)
 
 
 def _dimensions(record: CompletedStep) -> dict[str, Any]:
@@ -62,7 +66,7 @@ def _dimensions(record: CompletedStep) -> dict[str, Any]:
     return dimensions
 
 
-def _instruments() -> tuple[Any, Any, Any, Any, Any]:
+def _instruments() -> tuple[Any, ...]:
     from opentelemetry import metrics
 
     meter = metrics.get_meter(attr.SCOPE_NAME)
@@ -77,4 +81,5 @@ def _instruments() -> tuple[Any, Any, Any, Any, Any]:
             explicit_bucket_boundaries_advisory=_BUCKETS_S,
         ),
         meter.create_counter(attr.METRIC_LOG_DROPPED, "{receipt}", "Receipts dropped from the in-memory log"),
+        meter.create_counter(attr.METRIC_SHARED_UNCONSULTED, "{call}", "Calls not checked against a shared budget"),
     )

@@ -71,6 +71,7 @@ def build(scope: StepScope, status: str, error: str | None, ended_ns: int, revis
         unmetered_calls=scope.unmetered_calls,
         invalid_costs=scope.invalid_costs,
         duplicates_discarded=scope.duplicates_discarded,
+        shared_unconsulted_calls=scope.shared_unconsulted_calls,
         price_source=scope.price_source,
         tools_called=() if scope.tools_called is None else tuple(scope.tools_called),
         tools_denied=() if scope.tools_denied is None else tuple(scope.tools_denied),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ..bounds import nano_usd
+from .home import here
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterator
 
     from opentelemetry.context import Context
@@ -19,13 +17,12 @@ if TYPE_CHECKING:
     from ..breach import Breach, LimitName, ScopeKind
     from ..definitions import PersonaBudget, PersonaDefinition, StepDefinition
     from ..record import CompletedStep
+    from .home import Home
     from .hooks import Hook
     from .policy import CapabilityPolicy
     from .remote import Caller
+    from .shared_budgets import SharedView
     from .windows import Windows
-
-    Home = tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | int
-    """The loop and task that a scope's body runs on, or the thread where no loop ran when it was entered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,7 @@ class Scope:
         "reserved_tokens",
         "reserving",
         "run",
+        "shared",
         "span",
         "total_calls",
         "total_input",
@@ -101,6 +99,7 @@ class Scope:
         self.total_calls: int = 0
         self.reserved_tokens: int = 0
         self.reserved_nano_usd: int = 0
+        self.shared: SharedView | None = None
         self.breaches: list[Breach] | None = None
         self.children: dict[Scope, None] = {}
         self.closed: bool = False
@@ -169,12 +168,13 @@ class Scope:
         return tuple(names)
 
     def spent_tokens(self) -> int:
-        """Tokens that this scope's limit looks at."""
-        return self.total_input + self.total_output
+        """Tokens that this scope's limit looks at: its own, or those of all that share its budget."""
+        tokens = self.total_input + self.total_output
+        return tokens if self.shared is None else max(tokens, self.shared.tokens)
 
     def spent_nano_usd(self) -> int:
-        """Nano-USD that this scope's limit looks at."""
-        return self.total_nano_usd
+        """Nano-USD that this scope's limit looks at: its own, or those of all that share its budget."""
+        return self.total_nano_usd if self.shared is None else max(self.total_nano_usd, self.shared.nano_usd)
 
     @property
     def error_boundary(self) -> str:
@@ -207,6 +207,7 @@ class StepScope(Scope):
         "reasoning_tokens",
         "receipt_id",
         "record",
+        "shared_unconsulted_calls",
         "stage",
         "started_ns",
         "tools_called",
@@ -239,6 +240,7 @@ class StepScope(Scope):
         self.unmetered_calls: int = 0
         self.invalid_costs: int = 0
         self.duplicates_discarded: int = 0
+        self.shared_unconsulted_calls: int = 0
         self.largest_input: int = 0
         self.model: str | None = definition.model
         self.price_source: str | None = None
@@ -333,15 +335,3 @@ class Suspended(Scope):
 
 
 SUSPENDED: Final = Suspended()
-
-
-def here() -> Home | None:
-    """Where a limited scope's body runs: to wake it if a stop dies elsewhere."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return threading.get_ident()
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        return threading.get_ident()
-    return None if task is None else (task.get_loop(), task)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..record import CompletedStep
     from ..usage import Usage
     from .scope import Scope
+    from .shared_budgets import SharedBudgets
     from .sink import ReceiptSink
     from .windows import Windows
 
@@ -95,6 +96,7 @@ class Options:
     unmetered: str = "allow"
     transport_gate: bool = True
     wake_after_s: float = 2.0
+    shared_unavailable: str = "allow"
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ class Runtime:
         self.meter_told: TellsCall | None = defaults.meter_told
         self.seen_responses: ResponseCheck | None = defaults.seen_responses
         self.windows: Windows | None = None
+        self.shared: SharedBudgets | None = None
         self.clock: Callable[[], int] = defaults.clock
         self.random_bits: Callable[[int], int] = defaults.random_bits
         self.recorder: Recorder | None = defaults.recorder

@@ -11,7 +11,8 @@ from .scope import WAKE_NOT, WAKE_SOON, WOKEN
 if TYPE_CHECKING:
     import asyncio
 
-    from .scope import Home, Scope
+    from .home import Home
+    from .scope import Scope
 
 
 def see_it_wakes(owner: Scope, home: Home, after_s: float) -> None:

@@ -9,9 +9,10 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from ..attributes import SCOPE_NAME
 from ..errors import OtelStepsError
+from ..runtime.charging import reserve_or_stop
 from ..runtime.context import OTEL_KEY, raw_current
-from ..runtime.meter import Reservation, reserve
 from ..runtime.scope import SUSPENDED, Scope
+from ..runtime.sharing import admit, release
 from ..runtime.span_guard import settle_told
 from ..runtime.state import Runtime, runtime
 from ..runtime.stops import broken_owner, stop_for
@@ -25,6 +26,8 @@ from .prices import prices
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
+
+    from ..runtime.meter import Reservation
 
 LEARNT_MAX: Final = 4096
 """How many kinds of spans are remembered as model calls by their scope, name and kind."""
@@ -156,7 +159,7 @@ def _follow(rt: Runtime, span_id: int, live: _Live) -> None:
 
 def _let_go(rt: Runtime, span_id: int, live: _Live) -> None:
     if live.reservation is not None:
-        live.reservation.settle()
+        release(rt, live.reservation)
     if live.tool is not None:
         rt.tool_spans.pop(span_id, None)
 
@@ -169,6 +172,8 @@ def _admit(rt: Runtime, live: _Live, attributes: dict[str, Any]) -> None:
         raise stop_for(rt, owner)
     if scope.reserving and not live.in_call:
         live.reservation = _reserve(rt, scope, attributes)
+    elif rt.shared is not None and not live.in_call:
+        live.reservation = admit(rt, rt.shared, scope)
     live.in_call = True
 
 
@@ -239,10 +244,4 @@ def _reserve(rt: Runtime, scope: Scope, attributes: dict[str, Any]) -> Reservati
     if model is not None:
         tier = conventions.service_tier(attributes)
         nano = prices().worst_case(model, conventions.provider(attributes), estimate, cap, tier) or 0
-    held = reserve(scope, cap + estimate, nano)
-    if isinstance(held, Reservation):
-        return held
-    from ..runtime.lifecycle import limit_broke
-
-    limit_broke(rt, held)
-    raise stop_for(rt, held)
+    return reserve_or_stop(rt, scope, cap + estimate, nano)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import delivery, peers, scale, steps
+from . import delivery, peers, receipts, scale, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,8 @@ CASES: tuple[Callable[[], Iterator[Figure]], ...] = (
     scale.million,
     delivery.beside_a_collector,
     delivery.delivery_memory,
+    receipts.cpu_of_delivery,
+    receipts.report,
     scale.import_time,
     peers.peers,
 )
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--compare", type=Path, help="a file that --json wrote on another commit")
     parser.add_argument("--only", default="", help="run the cases whose name holds this text")
+    parser.add_argument("--million", action="store_true", help="report over a real million of receipts, not 100,000")
     asked = parser.parse_args()
     before: dict[str, float] = {}
     if asked.compare is not None:
@@ -52,7 +55,7 @@ def main() -> int:
     for case in CASES:
         if asked.only not in case.__name__:
             continue
-        for figure in case():
+        for figure in receipts.report(receipts.MILLION) if case is receipts.report and asked.million else case():
             figures.append(figure)
             print(_row(figure, before.get(figure.name)), flush=True)
     if asked.json is not None:

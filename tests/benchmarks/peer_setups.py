@@ -88,10 +88,13 @@ def langfuse(stack: ExitStack, url: str) -> Setup:
 
 def mlflow(stack: ExitStack, url: str) -> Setup:
     """The package for production, mlflow-tracing, with a tracking server and logging in the background."""
-    os.environ |= {"MLFLOW_TRACKING_URI": url, "MLFLOW_EXPERIMENT_ID": "0"}
     import mlflow
     from mlflow.entities import SpanType
+    from mlflow.entities.trace_location import MlflowExperimentLocation
     from mlflow.tracing.constant import SpanAttributeKey
+
+    mlflow.set_tracking_uri(url)
+    mlflow.tracing.set_destination(MlflowExperimentLocation("0"))
 
     def call() -> None:
         with mlflow.start_span("chat gpt-4o-mini", span_type=SpanType.CHAT_MODEL) as span:

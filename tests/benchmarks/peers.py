@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.matrix.environments import ROOT, python_of
 
@@ -74,7 +74,9 @@ def _of(peer: Peer, url: str) -> list[Figure]:
         )
     except (subprocess.SubprocessError, OSError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        return [Figure(f"{peer.name}: not measured", *[math.nan] * 3, "x", None, said.strip().splitlines()[-1])]
+        return [
+            Figure(f"{peer.name}: not measured", math.nan, math.nan, math.nan, "x", None, said.strip().splitlines()[-1])
+        ]
     return [Figure(**row) for row in json.loads(told.stdout.splitlines()[-1])]
 
 
@@ -91,19 +93,37 @@ def taker() -> Iterator[str]:
         server.server_close()
 
 
+def _answer(path: str, asked: bytes) -> bytes:
+    """What a server says that has what clients ask for to work at their best: Datadog's, LangSmith's, MLflow's."""
+    if path == "/info":
+        told: dict[str, Any] = {
+            "version": "7.70.0",
+            "endpoints": ["/v0.4/traces", "/evp_proxy/v2/", "/evp_proxy/v4/"],
+            "instance_flags": {"zstd_compression_enabled": True},
+            "batch_ingest_config": {
+                "use_multipart_endpoint": True,
+                "scale_up_qsize_trigger": 1000,
+                "scale_up_nthreads_limit": 16,
+                "scale_down_nempty_trigger": 4,
+                "size_limit": 100,
+                "size_limit_bytes": 20 << 20,
+            },
+        }
+    elif path == "/version":
+        return b"3.17.2"
+    elif path == "/api/3.0/mlflow/traces":
+        told = json.loads(asked)
+        told["trace"]["trace_info"].setdefault("tags", {})["mlflow.trace.spansLocation"] = "TRACKING_STORE"
+    else:
+        told = {}
+    return json.dumps(told).encode()
+
+
 class _Taker(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    info = {
-        "version": "7.70.0",
-        "endpoints": ["/v0.4/traces", "/evp_proxy/v2/", "/evp_proxy/v4/"],
-        "instance_flags": {"zstd_compression_enabled": True},
-        "batch_ingest_config": {"use_multipart_endpoint": True},
-    }
-    """What Datadog's agent and LangSmith's server tell of themselves, in one."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length") or 0))
-        answer = json.dumps(self.info if self.path == "/info" else {}).encode()
+        answer = _answer(self.path, self.rfile.read(int(self.headers.get("content-length") or 0)))
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))

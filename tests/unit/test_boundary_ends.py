@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_steps import StepBudgetExceeded, StepStop, drain_completed_steps, record_llm_usage, step
-from otel_steps.runtime.scope import here
+from otel_steps.runtime.home import here
 from otel_steps.runtime.state import runtime
 from otel_steps.runtime.stops import broken_owner, gate, stop_for
 from otel_steps.runtime.waking import see_it_wakes

@@ -112,11 +112,13 @@ def test_a_record_says_everything_that_calls_said() -> None:
     bad.model = ""
     steps.spent(spent_of(step.receipt_id, bad, 1))
     steps.spent(spent_of(step.receipt_id, usage(0, 0, None, metered=False), 1))
+    steps.spent(spent_of(step.receipt_id, usage(0, 0, 0, unconsulted=True), 1))
     (record,) = steps.records(status="interrupted")
+    assert record.shared_unconsulted_calls == 1
     assert (record.input_tokens, record.output_tokens, record.total_input_tokens) == (6, 4, 51)
     assert (record.cache_read_tokens, record.cache_write_tokens, record.reasoning_tokens) == (3, 6, 4)
     assert (record.unpriced_calls, record.unmetered_calls, record.invalid_costs) == (1, 1, 1)
-    assert (record.model, record.price_source, record.llm_calls) == ("m", "reported", 3)
+    assert (record.model, record.price_source, record.llm_calls) == ("m", "reported", 4)
 
 
 def test_totals_beyond_what_otlp_carries_are_held_there() -> None:

@@ -10,8 +10,9 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_steps import StepBudgetExceeded, carry, persona, record_llm_usage, step
+from otel_steps import StepBudgetExceeded, carry, persona, record_llm_usage, run, step
 from otel_steps.runtime.log import CompletedLog
+from otel_steps.runtime.shared_budgets import Answer
 from otel_steps.runtime.state import runtime
 
 
@@ -105,3 +106,19 @@ def test_internal_errors_are_counted(
             runtime().faults.report("a test", ValueError("mine"))
     ((_, errors),) = reader.points("otel_steps.internal_errors")
     assert (errors.value, len(caplog.records)) == (3, 1)
+
+
+def test_calls_without_the_shared_budget_are_counted(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away:
+        """A store that nobody reaches."""
+
+        def charge(self, amounts: object, hold: str | None) -> Answer:
+            return Answer(False, 1)
+
+    monkeypatch.setattr(runtime(), "shared", Away())
+    with run("nightly", max_usd=9), step("plan"):
+        record_llm_usage("M", 1, 1, 0.1)
+        late = carry(record_llm_usage)
+    late("M", 1, 1, 0.1)
+    ((dimensions, calls),) = reader.points("otel_steps.shared.unconsulted")
+    assert (dimensions["name"], dimensions["unit"], calls.value) == ("plan", "{call}", 2)

@@ -43,7 +43,7 @@ KEYS_OF_OURS = """
 schema receipt_id revision persona run_id trace_id span_id parent_receipt_id started_at ended_at cost_nano_usd
 total_input_tokens total_output_tokens total_cost_usd total_cost_nano_usd total_llm_calls cache_read_tokens
 cache_write_tokens reasoning_tokens max_tokens max_usd breached error_boundary unpriced_calls unmetered_calls
-invalid_costs duplicates_discarded price_source tools_called tools_denied stage next_stage
+invalid_costs duplicates_discarded shared_unconsulted_calls price_source tools_called tools_denied stage next_stage
 """
 OUR_KEYS = KEYS_OF_OURS.split()
 
@@ -100,6 +100,7 @@ def test_a_record_told_in_full() -> None:
         "unmetered_calls": 0,
         "invalid_costs": 0,
         "duplicates_discarded": 0,
+        "shared_unconsulted_calls": 0,
         "price_source": "reported",
         "tools_called": [],
         "tools_denied": [],

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_steps import StepBudgetExceeded, StepStop, carry, drain_completed_steps, persona, record_llm_usage, run, step
-from otel_steps.runtime import meter
+from otel_steps.runtime import meter, remaining
 from otel_steps.runtime.charging import reserve_or_stop, take_in
 from otel_steps.runtime.context import current_scope
 from otel_steps.runtime.state import runtime
@@ -153,7 +153,7 @@ def test_fifty_threads_never_pass_the_limit(seed: int) -> None:
     block = step("plan", max_tokens=limit, max_usd=limit * 1000 / 1e9, admission="reserve", error_boundary="continue")
     with block as active, ThreadPoolExecutor(50) as pool:
         admitted = list(pool.map(carry(call), amounts))
-        assert meter.remaining_tokens(here()) == limit - active.input_tokens
+        assert remaining.remaining_tokens(here()) == limit - active.input_tokens
     assert highest <= limit
     (record,) = drain_completed_steps()
     assert (record.total_input_tokens, record.llm_calls) == (active.input_tokens, sum(admitted))

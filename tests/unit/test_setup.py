@@ -177,6 +177,9 @@ def test_reset_undoes_everything(tmp_path: Path, hanging: str) -> None:
         {"unmetered": None},
         {"transport_gate": "yes"},
         {"propagate": "host"},
+        {"shared": "localhost:6379"},
+        {"shared": 6379},
+        {"shared_unavailable": "maybe"},
     ],
 )
 def test_a_mistake_is_told_and_changes_nothing(wrong: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Budgets that several processes and hosts share, kept in Redis."""
