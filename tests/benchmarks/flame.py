@@ -97,8 +97,9 @@ def _frame(text: str) -> Frame:
     """`package/module.function` of py-spy's `function (file:line)`."""
     function, _, where = text.partition(" (")
     path = Path(where.rpartition(":")[0])
+    module = path.parent if path.stem == "__init__" else path.parent / path.stem
     colour = OURS if path.is_relative_to(ROOT / "otel_steps") else SDK if "opentelemetry" in path.parts else OTHERS
-    return Frame(f"{path.parent.name}/{path.stem}.{function}", colour)
+    return Frame(f"{module.parent.name}/{module.name}.{function}", colour)
 
 
 def own_us(stacks: Stacks, took_us: float) -> list[tuple[str, float, float]]:
@@ -159,7 +160,12 @@ def main() -> None:
         stacks, took_us = sample(kind)
         title = f"{what}: {took_us:.0f} us of CPU; green is otel_steps, yellow the SDK, grey others and the caller"
         (IMAGES / f"flame-{kind}.svg").write_text(draw(stacks, took_us, title), encoding="utf-8")
-        print(f"\n{title}\n{'function of ours':44} {'itself':>8} {'with inner':>10}")
+        whose: Counter[str] = Counter()
+        for stack, count in stacks.items():
+            whose[stack[-1].colour] += count
+        shares = [whose[colour] / whose.total() * took_us for colour in (OURS, SDK, OTHERS)]
+        print(f"\n{title}\nours {shares[0]:.0f} us, the SDK {shares[1]:.0f} us, others {shares[2]:.0f} us")
+        print(f"{'function of ours':44} {'itself':>8} {'with inner':>10}")
         for frame, itself, inside in own_us(stacks, took_us)[:16]:
             print(f"{frame:44} {itself:>5.1f} us {inside:>7.1f} us")
 
