@@ -7,14 +7,14 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from . import attributes as attr
-from .definitions import checked_choice, checked_flag, mistake
 from .outlet import Closed, Outlet, close_outlet, open_outlet
 from .providers import PROVIDERS, resource_of
 from .runtime.state import Options, Runtime, runtime, swap
+from .settings import checked as checked_settings
+from .settings import checked_timeout, shared_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,31 +23,11 @@ if TYPE_CHECKING:
 
     from .definitions import OnUnknown
     from .receipts.child_exit import ChildExit
-    from .shared.address import Address
 
 EXIT_TIMEOUT_S = 5.0
 _OPTIONS = ("unpriced", "unmetered", "transport_gate", "shared_unavailable")
 _RESET_TIMEOUT_S = 1.0
 _lock = threading.RLock()
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What `configure` was told; the same again changes nothing."""
-
-    service_name: str | None
-    tracer_provider: Any
-    endpoint: str | None
-    headers: tuple[tuple[str, str], ...] | None
-    store: str | None
-    durability: str
-    deliver: bool
-    unpriced: str
-    unmetered: str
-    transport_gate: bool
-    shared: str | None
-    shared_unavailable: str
-    propagate: tuple[str, ...]
 
 
 def configure(
@@ -84,7 +64,7 @@ def configure(
     """
     from .receipts.endpoint import resolve_endpoint
 
-    settings = _checked(
+    settings = checked_settings(
         service_name,
         tracer_provider,
         endpoint,
@@ -100,7 +80,7 @@ def configure(
         propagate,
     )
     place = resolve_endpoint(endpoint, headers)
-    address = _shared_address(settings.shared)
+    address = shared_address(settings.shared)
     with _lock:
         rt = runtime()
         outlet: Outlet | None = rt.outlet
@@ -142,7 +122,7 @@ def force_flush(timeout_s: float = 30.0) -> bool:
     is in the journal); False if a receipt was set aside or `timeout_s` seconds ran out. Spans of a provider that
     `configure` made are flushed too, within the same time.
     """
-    deadline = time.monotonic() + _checked_timeout(timeout_s)
+    deadline = time.monotonic() + checked_timeout(timeout_s)
     rt = runtime()
     outlet: Outlet | None = rt.outlet
     if rt.in_memory:
@@ -160,7 +140,7 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
     Safe to call twice. Returns what `force_flush` would have. What was not delivered stays in the journal for the next
     process.
     """
-    return _shut_down(_checked_timeout(timeout_s))
+    return _shut_down(checked_timeout(timeout_s))
 
 
 def reset() -> None:
@@ -262,92 +242,3 @@ def _at_exit() -> None:
 
 def _exit() -> None:
     _shut_down(EXIT_TIMEOUT_S)
-
-
-def _checked(
-    service_name: Any,
-    tracer_provider: Any,
-    endpoint: Any,
-    headers: Any,
-    store: Any,
-    durability: Any,
-    deliver: Any,
-    unpriced: Any,
-    unmetered: Any,
-    transport_gate: Any,
-    shared: Any,
-    shared_unavailable: Any,
-    propagate: Any,
-) -> _Settings:
-    if service_name is not None and (not isinstance(service_name, str) or not service_name):
-        raise mistake("service_name", service_name, "a non-empty string, or None")
-    if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
-        raise mistake("tracer_provider", tracer_provider, "an OpenTelemetry TracerProvider, or None")
-    return _Settings(
-        service_name=service_name,
-        tracer_provider=tracer_provider,
-        endpoint=endpoint,
-        headers=_pairs(headers),
-        store=_folder(store),
-        durability=checked_choice("durability", durability, ("process", "power", "off")),
-        deliver=checked_flag("deliver", deliver),
-        unpriced=checked_choice("unpriced", unpriced, ("stop", "allow")),
-        unmetered=checked_choice("unmetered", unmetered, ("stop", "allow")),
-        transport_gate=checked_flag("transport_gate", transport_gate),
-        shared=os.environ.get(attr.ENV_SHARED, "").strip() or None if shared is None else shared,
-        shared_unavailable=_unavailable(shared, shared_unavailable),
-        propagate=_hosts(propagate),
-    )
-
-
-def _hosts(propagate: Any) -> tuple[str, ...]:
-    if not propagate and isinstance(propagate, tuple | list):
-        return ()
-    from .telemetry.hosts import checked_hosts
-
-    return checked_hosts(propagate)
-
-
-def _unavailable(shared: Any, given: Any) -> str:
-    told = os.environ.get(attr.ENV_SHARED_UNAVAILABLE, "").strip() if shared is None else ""
-    if told:
-        return checked_choice(attr.ENV_SHARED_UNAVAILABLE, told, ("stop", "allow"))
-    return checked_choice("shared_unavailable", given, ("stop", "allow"))
-
-
-def _shared_address(url: str | None) -> Address | None:
-    if url is None:
-        return None
-    from .shared.address import check_client, read_address
-
-    address = read_address(url)
-    check_client(address)
-    return address
-
-
-def _folder(store: Any) -> str | None:
-    if store is None:
-        return None
-    named: Any = os.fspath  # of anything, not of paths alone
-    try:
-        text = named(store)
-    except TypeError:
-        text = ""
-    if not isinstance(text, str) or not text:
-        raise mistake("store", store, "the path of a folder, or None")
-    return text
-
-
-def _pairs(headers: Any) -> tuple[tuple[str, str], ...] | None:
-    if headers is None:
-        return None
-    try:
-        return tuple(sorted(dict(headers).items()))
-    except (TypeError, ValueError):
-        raise mistake("headers", type(headers).__name__, 'a mapping such as {"authorization": "..."}') from None
-
-
-def _checked_timeout(timeout_s: Any) -> float:
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 <= timeout_s < float("inf"):
-        raise mistake("timeout_s", timeout_s, "a finite number >= 0 (seconds)")
-    return float(timeout_s)
