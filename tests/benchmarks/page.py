@@ -1,4 +1,4 @@
-"""Write the table of docs/explanation/performance.md from what `--json FILE` kept: `python -m tests.benchmarks.page FILE`."""
+"""Write the tables of docs/explanation/performance.md: `python -m tests.benchmarks.page FILE`, which `--json` kept."""
 
 from __future__ import annotations
 
