@@ -87,7 +87,7 @@ def langfuse(stack: ExitStack, url: str) -> Setup:
 
 
 def mlflow(stack: ExitStack, url: str) -> Setup:
-    """The package for production, mlflow-tracing, with a tracking server and logging in the background."""
+    """A tracking server, logging in the background."""
     import mlflow
     from mlflow.entities import SpanType
     from mlflow.entities.trace_location import MlflowExperimentLocation

@@ -46,7 +46,7 @@ PEERS = (
     Peer("traceloop", "traceloop-sdk", "span, arguments, result; no limits, nothing on disk"),
     Peer("openinference", "openinference-instrumentation", "span, arguments, result; no limits, nothing on disk"),
     Peer("langfuse", "langfuse", "span, arguments, result; no limits, nothing on disk"),
-    Peer("mlflow", "mlflow-tracing", "span, arguments, result, the trace in memory; no limits, nothing on disk"),
+    Peer("mlflow", "mlflow", "span, arguments, result, the trace in memory; no limits, nothing on disk", "mlflow"),
     Peer("langsmith", "langsmith", "run, arguments, result, no OpenTelemetry; no limits, nothing on disk"),
     Peer("ddtrace", "ddtrace", "APM span with LLM event, arguments, result; no limits, nothing on disk"),
 )
@@ -111,7 +111,7 @@ def _answer(path: str, asked: bytes) -> bytes:
         }
     elif path == "/version":
         return b"3.17.2"
-    elif path == "/api/3.0/mlflow/traces":
+    elif path == "/api/3.0/mlflow/traces" and asked:
         told = json.loads(asked)
         told["trace"]["trace_info"].setdefault("tags", {})["mlflow.trace.spansLocation"] = "TRACKING_STORE"
     else:
