@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,7 +21,7 @@ from . import measure
 from .delivery import collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from otel_steps import CompletedStep
 
@@ -149,7 +149,7 @@ def _sdk(record: CompletedStep, url: str) -> None:
     provider.shutdown()
 
 
-def _timed(give: Any, flush: Any) -> None:
+def _timed(give: Callable[[], object], flush: Callable[[], bool]) -> None:
     for _ in range(BATCH):
         give()
     assert flush()
