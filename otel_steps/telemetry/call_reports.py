@@ -18,7 +18,7 @@ POINT_SLACK_NS: Final = 1_000_000_000
 
 HAND: Final = ""
 """Scope name of usage that was reported by hand: nothing but its response id tells it from another call."""
-ALIGNED_NS: Final = 100_000_000
+ALIGNED_NS: Final = 5_000_000_000
 """How far apart one call's reports may both begin and end, where the shorter one is shorter still: a busy machine."""
 
 _SHORT_ID = re.compile(r"(?:[a-z]{2,8}[-_])?[\w.]{1,10}", re.IGNORECASE)

@@ -67,6 +67,8 @@ _LLM_SCOPE = re.compile(
 _TOOL_SPAN_NAME = re.compile(r"^(?:execute_tool|running tool:?|tool:?)\s+", re.IGNORECASE)
 _LOGFIRE_SPAN_TYPE: Final = "logfire.span_type"
 _LOGFIRE_DURATION: Final = "duration"
+_LOGFIRE_TELLS_LATE: Final = frozenset({"logfire.openai", "logfire.anthropic"})
+"""Of its instrumentations, those of clients; that of the Agents SDK tells of a stream in its one span, or never."""
 
 
 def role_at_start(
@@ -155,7 +157,7 @@ def is_late_report(attributes: Mapping[str, Any] | None, scope_name: str) -> boo
 def awaits_late_report(attributes: Mapping[str, Any] | None, scope_name: str) -> bool:
     """Whether a span without usage is the request of a stream that a late report will tell of, see `is_late_report`."""
     a = plain(attributes)
-    if a.get(_LOGFIRE_SPAN_TYPE) != "span" or not scope_name.startswith("logfire"):
+    if a.get(_LOGFIRE_SPAN_TYPE) != "span" or scope_name not in _LOGFIRE_TELLS_LATE:
         return False
     return "request_data" in a and "response_data" not in a and "gen_ai.output.messages" not in a  # no answer yet
 

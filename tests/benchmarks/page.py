@@ -1,4 +1,4 @@
-"""Write the tables of docs/explanation/performance.md: `python -m tests.benchmarks.page FILE`, which `--json` kept."""
+"""Writes the tables of docs/explanation/performance.md from figures that `--json` kept: python -m tests.benchmarks.page FILE"""
 
 from __future__ import annotations
 
