@@ -90,11 +90,12 @@ def _judge_cancelled(scope: Scope, error: BaseException) -> Verdict:
     if woken is not None and woken.breaches and _is_cancellation(error):
         if woken is not scope:
             return Verdict("failed", woken.breaches[0].message, error_type="StepStop")
-        others = settle(scope)
-        if others == 0:
-            return _own_stop(scope, woken.breaches[0], None)
-        if (outer := woken_around(scope)) is not None and outer.breaches:
+        ours = settle(scope, error)
+        outer = woken_around(scope)
+        if outer is not None and outer.breaches and outer.home == scope.home:
             return Verdict("failed", outer.breaches[0].message, error_type="StepStop")
+        if ours:
+            return _own_stop(scope, woken.breaches[0], None)
     return Verdict("cancelled", _text(error), error_type=type(error).__qualname__)
 
 

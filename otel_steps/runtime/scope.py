@@ -53,6 +53,7 @@ class Scope:
         "around",
         "breaches",
         "caller",
+        "cancels_before",
         "children",
         "closed",
         "context",
@@ -104,6 +105,8 @@ class Scope:
         self.children: dict[Scope, None] = {}
         self.closed: bool = False
         self.wake: int = WAKE_NOT
+        self.cancels_before: int
+        """How often its task had been told to cancel when it was woken; set where it was."""
         self.parked: Any = None
         self.span: Span | None = None
         self.context: Context | None = None

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from .scope import WAKE_NOT, WAKE_SOON, WOKEN
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
     from .home import Home
     from .scope import Scope
+
+_WHY: Final = "a limit broke on another task"
+"""What the cancellation that wakes says of itself: others on the same task are told apart by it."""
+_CHAIN_MAX: Final = 64
 
 
 def see_it_wakes(owner: Scope, home: Home, after_s: float) -> None:
@@ -48,8 +54,10 @@ def see_it_wakes(owner: Scope, home: Home, after_s: float) -> None:
             return
         owner.wake = WOKEN
         now = owner.home
+        if isinstance(now, tuple):
+            owner.cancels_before = now[1].cancelling()
         for waiting in (now[1],) if isinstance(now, tuple) else module.all_tasks(home_loop):
-            waiting.cancel()
+            waiting.cancel(_WHY)
 
     owner.wake = WAKE_SOON
     try:
@@ -63,7 +71,28 @@ def woken_around(scope: Scope) -> Scope | None:
     return next((around for around in scope.limited if around.wake == WOKEN and not around.closed), None)
 
 
-def settle(owner: Scope) -> int:
-    """Take back the cancellation that woke `owner`; returns how many are left on its task, 0 where they were ours."""
+def settle(owner: Scope, error: BaseException | None = None) -> bool:
+    """Take back the cancellation that woke `owner`; whether `error` is that one, and none from outside came as well.
+
+    The task's own count cannot tell: before Python 3.13 a TaskGroup that failed leaves it raised for good.
+    """
     owner.wake = WAKE_NOT
-    return owner.home[1].uncancel() if isinstance(owner.home, tuple) else 0
+    if not isinstance(owner.home, tuple):
+        return True
+    if owner.home[1].uncancel() > owner.cancels_before:
+        return False
+    return owner.cancels_before == 0 or (error is not None and _is_the_one(error))
+
+
+def _is_the_one(error: BaseException) -> bool:
+    """Whether the cancellation says that it woke its task, and none that does not say so came before it."""
+    from asyncio import CancelledError
+
+    chain = islice(_with_contexts(error), _CHAIN_MAX)
+    return not any(isinstance(one, CancelledError) and _WHY not in one.args for one in chain)
+
+
+def _with_contexts(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__context__

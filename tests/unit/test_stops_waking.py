@@ -301,3 +301,64 @@ async def test_an_anyio_task_group_around_the_owner_survives_a_wake() -> None:
 
         group.start_soon(owner)
     assert reached
+
+
+async def fails_in_a_group() -> None:
+    """Leaves the task's count of cancellations raised for good, before Python 3.13."""
+    with contextlib.suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.wait_for(asyncio.Event().wait(), 0.001))
+
+
+async def test_a_group_that_failed_before_on_the_task_does_not_hide_that_the_stop_woke_it() -> None:
+    await fails_in_a_group()
+    with pytest.raises(StepBudgetExceeded):
+        async with step("limited", max_tokens=10):
+            background(dies())
+            await asyncio.Event().wait()
+    with pytest.raises(StepBudgetExceeded):
+        async with step("inside", max_tokens=10):
+            await fails_in_a_group()
+            background(dies())
+            await asyncio.Event().wait()
+
+
+async def test_a_cleanup_after_a_cancellation_from_outside_that_the_waking_breaks_off_stays_a_cancellation() -> None:
+    async def cleans_up_slowly() -> None:
+        async with step("limited", max_tokens=10):
+            background(dies())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(cleans_up_slowly())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert drain_completed_steps()[0].status == "cancelled"
+
+
+async def test_an_outer_limit_that_woke_the_task_first_is_not_absorbed_by_an_inner_one() -> None:
+    async def breaks_both() -> None:
+        with contextlib.suppress(StepStop):
+            spend(50)
+
+    with pytest.raises(StepBudgetExceeded) as stopped:
+        async with step("outer", max_tokens=10):
+            background(breaks_both())
+            async with step("inner", max_tokens=10, error_boundary="continue"):
+                await asyncio.Event().wait()
+    assert stopped.value.step == "outer"
+    assert [record.status for record in drain_completed_steps()] == ["failed", "failed"]
+
+
+async def test_a_cancellation_that_does_not_say_why_is_taken_for_the_waking_where_no_other_came() -> None:
+    with pytest.raises(StepBudgetExceeded):
+        async with step("limited", max_tokens=10):
+            background(dies())
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise asyncio.CancelledError from None
