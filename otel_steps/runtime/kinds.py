@@ -25,9 +25,15 @@ def kind_of(function: Callable[..., Any]) -> Kind:
         inner = type(inner).__call__  # an object that is called, or a class, which gives its instance
     if inspect.isasyncgenfunction(inner):
         return "async_generator"
-    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(function) or _is_awaited(inner):
         return "coroutine"
     return "generator" if inspect.isgeneratorfunction(inner) else "function"
+
+
+def _is_awaited(function: Any) -> bool:
+    """Whether it is a generator function that `types.coroutine` made awaitable."""
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def refuse_what_cannot_be_wrapped(function: Any) -> None:
