@@ -34,6 +34,15 @@ def valid_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def shown(value: object) -> str:
+    """`value` as an error message shows it: its repr, shortened; of what has none to show, its type."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - somebody's __repr__, or an int of more digits than Python prints
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= NAME_MAX_CHARS else f"{text[:NAME_MAX_CHARS]}..."
+
+
 def usd(nano_usd: int) -> float:
     """US dollars of an exact amount in nano-USD; what no float can hold is the largest one."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeGuard
 
+from .bounds import shown
 from .errors import DefinitionError
 
 ErrorBoundary = Literal["fail", "continue", "escalate"]
@@ -172,7 +173,10 @@ class PersonaDefinition:
 def mistake(field_name: str, value: object, remedy: str, *, where: str = "") -> DefinitionError:
     """A DefinitionError that names the field, the value and what to write instead."""
     return DefinitionError(
-        f"{where}{field_name}={value!r} is not valid: write {remedy}", field=field_name, value=value, remedy=remedy
+        f"{where}{field_name}={shown(value)} is not valid: write {remedy}",
+        field=field_name,
+        value=value,
+        remedy=remedy,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def _folder(store: Any) -> str | None:
         text = named(store)
     except TypeError:
         text = ""
-    if not isinstance(text, str) or not text:
+    if not isinstance(text, str) or not text or "\0" in text:
         raise mistake("store", store, "the path of a folder, or None")
     return text
 
@@ -112,8 +113,8 @@ def _pairs(headers: Any) -> tuple[tuple[str, str], ...] | None:
     if headers is None:
         return None
     try:
-        return tuple(sorted(dict(headers).items()))
-    except (TypeError, ValueError):
+        return tuple(sorted(headers.items()))
+    except (AttributeError, TypeError):
         raise mistake("headers", type(headers).__name__, 'a mapping such as {"authorization": "..."}') from None
 
 
@@ -121,4 +122,4 @@ def checked_timeout(timeout_s: Any) -> float:
     """Seconds to wait. Raises DefinitionError."""
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 <= timeout_s < float("inf"):
         raise mistake("timeout_s", timeout_s, "a finite number >= 0 (seconds)")
-    return float(timeout_s)
+    return float(min(timeout_s, threading.TIMEOUT_MAX))

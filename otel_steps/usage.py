@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
-from .bounds import NANO_PER_USD
+from .bounds import NANO_PER_USD, shown
 from .errors import DefinitionError
 
 CALL_MAX: Final = 10**30
@@ -97,4 +97,5 @@ def _is_number(value: object) -> bool:
 
 
 def _wrong(field: str, value: object, remedy: str) -> DefinitionError:
-    return DefinitionError(f"{field}={value!r} is not valid: give {remedy}", field=field, value=value, remedy=remedy)
+    message = f"{field}={shown(value)} is not valid: give {remedy}"
+    return DefinitionError(message, field=field, value=value, remedy=remedy)

@@ -134,10 +134,11 @@ def prune(*, store: Path | None, dry_run: bool, as_json: bool) -> None:
     from ..receipts.store import Store
 
     folder = readable_store(store)
+    opened = None if dry_run else Store(folder)
+    if opened is not None:
+        opened.recover()  # the steps that it finds interrupted are receipts that were there
     before = _count(folder)
-    if not dry_run:
-        opened = Store(folder)
-        opened.recover()
+    if opened is not None:
         opened.retain()
         opened.close()
     after = before if dry_run else _count(folder)

@@ -6,6 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ..definitions import mistake
 from .context import restore_active_context, seen
 from .kinds import kind_of
 from .remote import Under, caller_here, caller_of
@@ -72,9 +73,12 @@ def carry(function: Callable[P, R], /) -> Callable[P, R]:
     """`function` bound to the scopes current now, for a pool of threads or processes: `pool.submit(carry(work), item)`.
 
     Coroutine functions, generators and async generators are bound too: the scopes are current while their body runs.
+    Raises DefinitionError for what is not callable.
     In another process the scopes themselves are not there: the steps of a plain function hang under the one that was
     current, by `parent_receipt_id`, `run_id` and trace, and spend on their own. It can be pickled where `function` can.
     """
+    if not callable(function):
+        raise mistake("function", function, "a function, method or callable object")
     carried: Callable[P, R] = functools.wraps(function)(_AROUND[kind_of(function)](function, seen()))
     return carried
 

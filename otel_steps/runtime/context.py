@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 
+from ..definitions import mistake
 from .home import here
 from .scope import SUSPENDED, Scope, StepScope
 from .state import runtime
@@ -159,6 +160,10 @@ class ActiveContext:
     otel: Context
 
 
+def _is_snapshot(value: object) -> bool:
+    return isinstance(value, ActiveContext)
+
+
 def take_active_context() -> ActiveContext:
     """Leave the current scopes here, and return them for `restore_active_context`.
 
@@ -173,7 +178,9 @@ def take_active_context() -> ActiveContext:
 
 
 def restore_active_context(snapshot: ActiveContext) -> None:
-    """Re-enter the scopes of `snapshot`, here or in another task or thread."""
+    """Re-enter the scopes of `snapshot`, here or in another task or thread; of nothing else (DefinitionError)."""
+    if not _is_snapshot(snapshot):
+        raise mistake("snapshot", snapshot, "what take_active_context() returned")
     _current.set(snapshot.scope)
     if otel_context.get_current() is not snapshot.otel:
         otel_context.attach(snapshot.otel)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from ..bounds import shown
 from ..errors import DefinitionError
 from .conventions_usage import ReportedUsage
 from .pricing_names import canonical_provider, spellings, undated
@@ -267,5 +268,5 @@ def _amount(field: str, value: object) -> Decimal:
 
 def _garbage(field: str, value: object, remedy: str) -> DefinitionError:
     return DefinitionError(
-        f"{field}={value!r} cannot be a price's {field}: write {remedy}", field=field, value=value, remedy=remedy
+        f"{field}={shown(value)} cannot be a price's {field}: write {remedy}", field=field, value=value, remedy=remedy
     )

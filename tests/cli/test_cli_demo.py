@@ -288,6 +288,15 @@ def test_prune_holds_the_store_within_its_bounds(tmp_path: Path, monkeypatch: py
     assert (told["before"], told["after"]) == ({"history": 10}, {})
 
 
+def test_prune_counts_the_steps_that_a_dead_process_left_open_as_receipts_that_were_there(tmp_path: Path) -> None:
+    dies = (
+        "import os; from otel_steps import *; step('plan').__enter__(); record_llm_usage('m', 1, 1, 0.1); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", dies], env={**os.environ, "OTEL_STEPS_STORE": str(tmp_path)}, check=True)
+    told = json.loads(call("receipts", "prune", "--store", str(tmp_path), "--json"))
+    assert (told["before"], told["after"]) == ({"history": 1}, {"history": 1})
+
+
 def test_report_ranks_by_cost_and_suggests_a_limit(tmp_path: Path) -> None:
     plans = [receipt(n, cost_nano_usd=(n + 1) * 1_000_000, max_usd=0.0095) for n in range(9)]
     stopped = receipt(9, cost_nano_usd=10_000_000, max_usd=0.0095, breached=("max_usd",), status="failed")

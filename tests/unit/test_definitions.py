@@ -17,15 +17,18 @@ from otel_steps import (
     Stage,
     StepBudgetExceeded,
     StepDefinition,
+    carry,
     configure,
     drain_completed_steps,
     persona,
     record_llm_usage,
+    restore_active_context,
     run,
     set_price,
     step,
     tool,
 )
+from otel_steps.bounds import shown
 from otel_steps.definitions import PersonaBudget
 
 NAN, INF = float("nan"), float("inf")
@@ -40,7 +43,7 @@ def refused(field: str, value: Any, make: Any) -> None:
     assert isinstance(error, ValueError)
     assert isinstance(error, OtelStepsError)
     assert field in str(error)
-    assert repr(value) in str(error)
+    assert shown(value) in str(error)
     assert error.field == field
     assert error.remedy
     assert error.remedy in str(error)
@@ -240,3 +243,30 @@ def test_definitions_do_not_follow_what_they_were_made_of() -> None:
 
 def test_persona_definition_refuses_a_budget_of_another_shape() -> None:
     refused("budget", {"run_usd": 1}, lambda: PersonaDefinition("p", budget={"run_usd": 1}))  # type: ignore[arg-type]
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("value", [-(10**5000), "7" * 10_000_000, Unprintable()], ids=["digits", "long", "no repr"])
+def test_a_mistake_is_told_shortly_whatever_the_value_is(value: Any) -> None:
+    text: Any = "7" if isinstance(value, int) else value
+    for wrong in (
+        lambda: step(max_tokens=value),
+        lambda: step(max_usd=value),
+        lambda: set_price("m", input_usd_per_mtok=value, output_usd_per_mtok=1),
+        lambda: record_llm_usage("m", text, 0, 0),
+    ):
+        with pytest.raises(DefinitionError) as told:
+            wrong()
+        assert len(str(told.value)) < 500
+
+
+def test_what_cannot_be_carried_or_restored_is_a_mistake_that_is_told() -> None:
+    not_a_function: Any = 3
+    with pytest.raises(DefinitionError, match="function=3 "):
+        carry(not_a_function)
+    with pytest.raises(DefinitionError, match="snapshot=3 "):
+        restore_active_context(not_a_function)

@@ -15,10 +15,10 @@ import pytest
 from otel_steps import StepBudgetExceeded, current_step, drain_completed_steps, hook, record_llm_usage, step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
 
 
-def others(function: Callable[..., Any]) -> Any:
+def others(function: Any) -> Any:
     """A decorator as most are written: a plain function, whatever it is around."""
 
     @functools.wraps(function)

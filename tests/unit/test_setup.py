@@ -167,9 +167,11 @@ def test_reset_undoes_everything(tmp_path: Path, hanging: str) -> None:
         {"endpoint": ""},
         {"headers": {"a b": "c"}, "endpoint": "http://localhost:4318"},
         {"headers": "authorization", "endpoint": "http://localhost:4318"},
+        {"headers": [("a", "b")], "endpoint": "http://localhost:4318"},
         {"headers": {1: "c"}, "endpoint": "http://localhost:4318"},
         {"store": ""},
         {"store": b"folder"},
+        {"store": "a\0b"},
         {"store": 3},
         {"durability": "always"},
         {"deliver": 1},
@@ -196,6 +198,12 @@ def test_a_timeout_is_a_number_of_seconds(wrong: Any) -> None:
     for finish in (force_flush, shutdown):
         with pytest.raises(DefinitionError):
             finish(wrong)
+
+
+def test_a_timeout_longer_than_any_clock_holds_is_the_longest(tmp_path: Path) -> None:
+    configure(tracer_provider=provider(), store=tmp_path)
+    for longest in (1e300, 10**400):
+        assert force_flush(longest)
 
 
 def test_receipts_carry_the_providers_resource_and_the_given_name(tmp_path: Path) -> None:
