@@ -134,7 +134,7 @@ class Delivery:
             self._cond.notify_all()
 
     def _flush(self, timeout_s: float, *, until: Until) -> bool:
-        flush = Flush(time.monotonic() + timeout_s, until)
+        flush = Flush(time.monotonic() + timeout_s, until, self._queue.own())
         if self._stopping:
             return self._queue.own().waiting == 0
         with self._cond:
@@ -181,7 +181,7 @@ class Delivery:
             return for_news and self._news and not self._asked()
 
     def _asked(self) -> bool:
-        return any(flush.before is None for flush in self._flushes)
+        return any(not flush.met for flush in self._flushes)
 
     def _deliver_here(self, flush: Flush) -> None:
         token = attach(_suppressed())
@@ -250,12 +250,11 @@ class Delivery:
 
     def _meet_flushes(self) -> None:
         with self._cond:
-            asked = [flush for flush in self._flushes if flush.before is None]
+            asked = [flush for flush in self._flushes if not flush.met]
         if asked:
             self._failures = 0
-            now = self._queue.own()
             for flush in asked:
-                flush.before = now
+                flush.met = True
             self._look_at_flushes()
 
     def _look_at_flushes(self, *, nothing_waits: bool = False) -> None:

@@ -21,17 +21,19 @@ class Flush:
 
     deadline: float
     until: Until
-    before: Own | None = None
-    """How it stood when the worker met this flush; None until then."""
+    before: Own
+    """How it stood when it was asked: a batch may be under way then, and what it comes to counts."""
+    met: bool = False
+    """Whether the worker knows of it."""
     delivered: bool = False
     """The answer so far."""
     done: threading.Event = field(default_factory=threading.Event)
 
     def look(self, now: Own, *, nothing_waits: bool) -> None:
         """See how it stands, and end where there is nothing more to wait for."""
-        before = self.before
-        if before is None:
+        if not self.met:
             return
+        before = self.before
         # what waits no more and was not settled, the queue has lost: that is no delivery
         settled = now.settled >= before.settled + before.waiting
         self.delivered = settled and now.failed == before.failed
@@ -40,7 +42,7 @@ class Flush:
 
     def trouble(self, resumes: float, *, set_up: bool) -> None:
         """Nothing goes before the time `resumes`; end where that is too late, or not worth an exit's while."""
-        if self.before is None:
+        if not self.met:
             return
         if (self.until == "exit" and self.delivered) or (set_up and self.until != "own") or resumes >= self.deadline:
             self.done.set()

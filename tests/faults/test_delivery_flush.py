@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.context import get_current, get_value
 
-from otel_steps.receipts.answers import Answer, Delivered, Wait
+from otel_steps.receipts.answers import Answer, Delivered, RefusedRecord, Wait
 from otel_steps.receipts.delivery import Delivery, Pace
 from tests.faults.deliveries import QUICK, delivering, endpoint_of
 from tests.faults.memory_queue import MemoryQueue, receipt
@@ -133,6 +133,26 @@ def test_flush_is_false_where_the_queue_lost_what_waited() -> None:
 
     with delivering(Lossy(receipt(0)), endpoint_of("http://127.0.0.1:1")) as delivery:
         assert not delivery.flush(1)
+
+
+def test_flush_is_false_where_what_was_under_way_when_it_was_asked_is_refused() -> None:
+    under_way, go_on = threading.Event(), threading.Event()
+
+    class Slow(Recorder):
+        def send(self, data: bytes, timeout_s: float) -> Answer:
+            under_way.set()
+            go_on.wait(10)
+            return super().send(data, timeout_s)
+
+    queue = MemoryQueue(receipt(0))
+    delivery = Delivery(queue, Slow(RefusedRecord("too large")), pace=QUICK)
+    delivery.notify()
+    assert under_way.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    assert not delivery.flush(10)
+    assert delivery.flush(10)
+    delivery.shutdown(10)
+    assert queue.aside
 
 
 def test_many_flush_at_once() -> None:
