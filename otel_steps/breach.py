@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from .bounds import clamp_int64, usd
+from .bounds import clamp_int64, name_text, usd
 
 CATEGORY_BUDGET: Final = "budget_exceeded"
 CATEGORY_ESCALATED: Final = "handoff_escalation"
@@ -56,15 +56,15 @@ class Breach:
     @property
     def message(self) -> str:
         """One line that names the scope and the quantity that broke, with its unit."""
-        subject = f"{self.scope} `{self.name}`"
+        subject = f"{self.scope} `{name_text(self.name)}`"
         if self.unpriced_model is not None:
-            model = self.unpriced_model or "(no model name)"
+            model = name_text(self.unpriced_model) or "(no model name)"
             return (
                 f"{subject} cannot hold its {self.limit} budget of {_number(self.limit_value)} USD: the price of model "
                 f'`{model}` is unknown; give it one with set_price({model!r}, ...) or say unpriced="allow"'
             )
         if self.unmetered_model is not None:
-            model = self.unmetered_model or "(no model name)"
+            model = name_text(self.unmetered_model) or "(no model name)"
             return (
                 f"{subject} cannot hold its {self.limit} budget of {_number(self.limit_value)} USD: a call of model "
                 f'`{model}` ended without usage; ask the stream for its usage or say unmetered="allow"'

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
-from ..bounds import INT64_MAX, clamp_int64, valid_text
+from ..bounds import INT64_MAX, clamp_int64, name_text, valid_text
 from ..record import SCHEMA, CompletedStep, to_line
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def spent_of(receipt_id: str, usage: Usage, at_ns: int) -> Spent:
     return Spent(  # by position: half the time of keywords
         receipt_id,
         at_ns,
-        usage.model,
+        name_text(usage.model),
         usage.input_tokens,
         usage.output_tokens,
         usage.cost_nano_usd,

@@ -221,3 +221,12 @@ def test_a_result_that_cannot_be_pickled_does_not_keep_the_error_back() -> None:
     error = StepBudgetExceeded(REFUSAL, result=(item for item in ()))
     twin = pickle.loads(pickle.dumps(error))
     assert (twin.result, twin.breach) == (None, error.breach)
+
+
+def test_a_message_is_short_whatever_the_names_are() -> None:
+    with pytest.raises(StepBudgetExceeded) as stopped, step("n" * 100_000, max_tokens=1):
+        record_llm_usage("M", 2, 0, 0.0)
+    assert len(str(stopped.value)) < 400
+    with pytest.raises(StepBudgetExceeded) as stopped, step("plan", max_usd=1):
+        record_llm_usage("m" * 100_000, 2, 0)
+    assert len(str(stopped.value)) < 1000

@@ -157,3 +157,10 @@ def _read(content: bytes, findings: Findings) -> list[CompletedStep]:
             if isinstance(entry, lines.Receipt):
                 found.append(entry.record)
     return found
+
+
+def test_a_model_name_of_any_length_makes_a_short_line_of_its_call() -> None:
+    long = usage()
+    long.model = "m" * 100_000
+    spent = lines.spent_of("r1", long, 1)
+    assert len(lines.spent_line(spent)) < 1024
