@@ -1,4 +1,4 @@
-"""Writes the tables of docs/explanation/performance.md from figures that `--json` kept: python -m tests.benchmarks.page FILE"""
+"""Writes the tables of docs/explanation/performance.md from figures that `--json` kept; give it their file."""
 
 from __future__ import annotations
 
