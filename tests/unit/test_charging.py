@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Any
@@ -19,7 +20,7 @@ from otel_steps import (
     run,
     step,
 )
-from otel_steps.runtime import lifecycle
+from otel_steps.runtime import charging, lifecycle
 from otel_steps.runtime.charging import take_in
 from otel_steps.runtime.context import charged_scope, current_scope
 from otel_steps.runtime.metrics import StepMetrics
@@ -180,3 +181,17 @@ def test_a_fault_while_the_interpreter_ends_is_counted_and_told_to_nobody(monkey
     monkeypatch.setattr(sys, "is_finalizing", lambda: True)
     runtime().faults.report("the end", ValueError("late"))
     assert runtime().faults.count == 1
+
+
+@pytest.mark.parametrize("unmetered", ["stop", "allow"])
+def test_a_call_that_was_awaited_in_vain_breaks_what_one_without_usage_breaks(
+    unmetered: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime().set_options(unmetered=unmetered)
+    with contextlib.suppress(StepBudgetExceeded), step("outer", max_tokens=10), step("plan", max_usd=1) as plan:
+        scope = charged_scope()
+        assert scope is not None
+        charging.judge_unmetered(runtime(), scope, "m")
+        charging.judge_unmetered(runtime(), scope, "m")
+        assert plan.breached == (("max_usd",) if unmetered == "stop" else ())
+    assert "without usage" in caplog.text

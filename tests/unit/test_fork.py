@@ -140,3 +140,17 @@ def test_the_budget_windows_of_a_child_begin_a_connection_of_their_own(
 def test_a_system_without_fork_has_nothing_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "register_at_fork")
     fork.watch()
+
+
+def test_the_shared_budgets_of_a_child_begin_connections_of_their_own() -> None:
+    class Shared:
+        forks = 0
+
+        def forked(self) -> None:
+            self.forks += 1
+
+    shared: Any = Shared()
+    runtime().shared = shared
+    in_child()
+    runtime().shared = None
+    assert shared.forks == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
 from otel_steps import StepBudgetExceeded, step, suspended
-from otel_steps.runtime import span_guard
+from otel_steps.runtime import context, span_guard
 from otel_steps.runtime.charging import take_in
 from otel_steps.runtime.state import runtime
 from otel_steps.usage import Usage
@@ -24,12 +25,15 @@ class Meter:
 
     def __init__(self) -> None:
         self.told: list[tuple[dict[str, Any], bool]] = []
+        self.again: list[bool] = []
+        self.takes_all = False
 
-    def __call__(self, scope: Any, attributes: dict[str, Any], failed: bool) -> bool:
+    def __call__(self, scope: Any, attributes: dict[str, Any], failed: bool, again: bool = False) -> bool:
         self.told.append((attributes, failed))
+        self.again.append(again)
         tokens = attributes.get("gen_ai.usage.input_tokens")
         if tokens is None:
-            return False
+            return self.takes_all
         take_in(runtime(), scope, Usage("m", tokens, 0, cost_nano_usd=0), by_hand=False)
         return True
 
@@ -151,3 +155,81 @@ def test_a_fault_in_metering_is_reported_and_raised_nowhere(
     assert plan.status == "completed"
     assert runtime().faults.count == 1
     assert len(spans.get_finished_spans()) == 1
+
+
+def write(guard: Any, **values: Any) -> threading.Thread:
+    """Attributes of a call written by another thread, one every few milliseconds."""
+
+    def write_them() -> None:
+        for key, value in values.items():
+            guard.set_attribute(f"gen_ai.{key.replace('__', '.')}", value)
+            begun.set()
+            time.sleep(span_guard.SETTLE_AFTER_S / 3)
+
+    begun = threading.Event()
+    thread = threading.Thread(target=write_them)
+    thread.start()
+    assert begun.wait(10)
+    return thread
+
+
+@pytest.mark.usefixtures("spans")
+def test_a_gate_waits_for_a_call_that_another_thread_is_writing(meter: Meter) -> None:
+    with step("plan"):
+        thread = write(trace.get_current_span(), request__model="m", usage__input_tokens=10, usage__output_tokens=5)
+    thread.join()
+    assert meter.told[0][0]["gen_ai.usage.input_tokens"] == 10
+
+
+@pytest.mark.usefixtures("spans")
+def test_a_gate_that_may_not_wait_takes_what_is_there(meter: Meter) -> None:
+    with step("plan"):
+        scope = context.current_scope()
+        assert scope is not None
+        thread = write(trace.get_current_span(), usage__input_tokens=10)
+        span_guard.settle_told(runtime(), scope, wait=False)
+        assert meter.told == [({"gen_ai.usage.input_tokens": 10}, False)]
+        thread.join()
+
+
+@pytest.mark.usefixtures("spans")
+def test_the_rest_of_a_call_that_was_metered_is_no_other_call(meter: Meter) -> None:
+    with step("plan") as plan:
+        tell(10)
+        plan.check()
+        trace.get_current_span().set_attribute("gen_ai.response.id", "a")
+        plan.check()
+        assert plan.llm_calls == 1
+
+
+@pytest.mark.usefixtures("spans")
+def test_usage_that_follows_a_call_metered_without_completes_it(meter: Meter) -> None:
+    meter.takes_all = True
+    with step("plan") as plan:
+        trace.get_current_span().set_attribute("gen_ai.response.id", "a")
+        plan.check()
+        tell(10)
+    assert meter.told[-1][0] == {"gen_ai.response.id": "a", "gen_ai.usage.input_tokens": 10}
+    assert meter.again == [False, True]
+
+
+@pytest.mark.usefixtures("spans")
+def test_a_call_is_not_settled_while_it_is_being_written(meter: Meter) -> None:
+    with step("plan"):
+        write(trace.get_current_span(), request__model="m", usage__input_tokens=10, usage__output_tokens=5).join()
+        deadline = time.monotonic() + 10
+        while not meter.told and time.monotonic() < deadline:
+            time.sleep(0.005)
+    assert [sorted(told) for told, _ in meter.told] == [
+        ["gen_ai.request.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]
+    ]
+
+
+def test_what_is_no_call_and_comes_after_the_end_is_left_out(meter: Meter, spans: InMemorySpanExporter) -> None:
+    with step("plan"):
+        guard: Any = trace.get_current_span()
+    guard.set_attribute("gen_ai.request.seed", 1)
+    guard.set_status(StatusCode.OK)
+    assert meter.told == [({"gen_ai.request.seed": 1}, False)]
+    (span,) = spans.get_finished_spans()
+    assert "gen_ai.request.seed" not in (span.attributes or {})
