@@ -29,7 +29,7 @@ class Memory:
     __slots__ = ("alike", "children", "moved", "size", "spans", "unlisted")
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size: int = 0
         self.spans: dict[int, Call] = {}
         self.children: dict[int, list[Call]] = {}
         self.moved: dict[int, int] = {}
