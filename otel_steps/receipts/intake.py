@@ -113,8 +113,7 @@ class Intake:
             return
         spent = spent_of(receipt_id, usage, time_ns())
         data = spent_line(spent)
-        if opened:
-            data = b"".join([opened_line(record) for record in opened]) + data
+        head = b"".join([opened_line(record) for record in opened])
         with self._lock:
             file = self._file
             if file is None or file.size >= self._rotate_at or monotonic() >= self._check_at:
@@ -122,14 +121,17 @@ class Intake:
             nested = self._busy
             self._busy = True  # a snapshot between the line and the totals would count the call twice or not at all
             try:
-                if file is not None:
-                    try:
-                        file.append(data)
-                    except OSError as error:
-                        self._give_up(error)  # the totals go into the head of the next file
                 for record in opened:
                     self._steps.opened(record)
-                self._steps.spent(spent)
+                standing = self._steps.standing(spent)
+                if standing is not spent:
+                    data = spent_line(standing)
+                if file is not None:
+                    try:
+                        file.append(head + data if head else data)
+                    except OSError as error:
+                        self._give_up(error)  # the totals go into the head of the next file
+                self._steps.spent(standing)
             finally:
                 self._busy = nested
 

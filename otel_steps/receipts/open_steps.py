@@ -78,6 +78,19 @@ class OpenSteps:
                 _add_own(step, line)
             self._add_around(record.receipt_id, line)
 
+    def standing(self, line: Spent) -> Spent:
+        """`line` as the file it goes into has to tell it: of a step that has closed, on the open one around it.
+
+        Which step is around a closed one may stand in an earlier file, and who finds us dead reads the last one alone.
+        """
+        receipt_id: str | None = line.receipt_id
+        while receipt_id is not None and receipt_id not in self._open:
+            closed = self._closed if receipt_id in self._closed else self._closed_before
+            receipt_id = closed.get(receipt_id)
+        if receipt_id is None or receipt_id == line.receipt_id:
+            return line
+        return msgspec.structs.replace(line, receipt_id=receipt_id, elsewhere=_calls(line))
+
     def spent(self, line: Spent) -> None:
         """A call was charged to a step: added to its own totals, and to the inclusive ones of all open around it."""
         step = self._open.get(line.receipt_id)

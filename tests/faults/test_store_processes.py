@@ -64,6 +64,31 @@ store.spent(root.receipt_id, usage(1000, 0), ())
 """
 
 
+LATE = f"""
+store = Store(folder, endpoint={HERE!r}, limits=Limits(max_bytes={MIB}))
+outer = opened("outer"); inner = opened("inner", outer); within = opened("within", inner)
+store.spent(within.receipt_id, usage(10, 0), (outer, inner, within))
+store.completed(receipt("within", receipt_id=within.receipt_id, parent_receipt_id=inner.receipt_id))
+store.completed(receipt("inner", receipt_id=inner.receipt_id, parent_receipt_id=outer.receipt_id))
+while len(list(folder.glob("*.jsonl"))) < 2:
+    store.completed(receipt("filler"))
+store.spent(within.receipt_id, usage(7, 0), ())
+between = opened("between", outer); last = receipt("last", parent_receipt_id=between.receipt_id)
+store.completed(last)
+while len(list(folder.glob("*.jsonl"))) < 3:
+    store.completed(receipt("filler"))
+store.spent(last.receipt_id, usage(100, 0), (between,))
+"""
+
+
+def test_a_late_call_of_a_step_that_closed_in_an_earlier_file_counts_in_those_around_it(tmp_path: Path) -> None:
+    run(tmp_path, LATE + DIE)
+    store = Store(tmp_path, endpoint=HERE)
+    assert store.recover() == 2
+    assert interrupted(tmp_path) == {"outer": 117, "between": 100}
+    store.close()
+
+
 def test_a_dead_process_s_open_steps_are_interrupted_with_what_they_had_spent(tmp_path: Path) -> None:
     run(tmp_path, TREE + DIE)
     store = Store(tmp_path, endpoint="http://elsewhere")
