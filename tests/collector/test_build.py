@@ -29,11 +29,6 @@ done
 """
 
 
-def heeds_ctrl_c() -> None:
-    """Ctrl-C ends what is started here also where whoever started the tests ignores it, as shells do for a job behind `&`."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Bench:
     """A copy of collector-config/ with a `go` of our own and a cache in a temporary folder."""
 
@@ -63,7 +58,6 @@ class Bench:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=heeds_ctrl_c,  # noqa: PLW1509 - no thread of these tests holds a lock
         )
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
