@@ -17,7 +17,7 @@ help: ## print this
 demo: $(VENV)/.demo ## watch an agent run into its budgets, with a scripted model and no keys
 	@$(BIN)/otel-steps demo
 
-test: $(VENV)/.dev ## all gates and all tests, summed up at the end; the first time about 10 minutes
+test: $(VENV)/.dev ## all gates and all tests, summed up at the end; half an hour on two cores, the first time ten minutes more
 	@$(CHECK)
 
 venv: $(VENV)/.dev ## install the package and all that development needs into .venv
