@@ -15,6 +15,7 @@ from pytest_examples import CodeExample, find_examples
 
 from tests.docs.pages import ROOT
 from tests.faults.receiver import wait_until
+from tests.fleet.redis_servers import redis_program
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,7 +84,7 @@ def test_the_worker_and_its_sender(readers_machine: Path) -> None:
     port = free_port()
     write(readers_machine, {"6379": port})
     worker = (sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", "1", "-l", "error", "--without-mingle")
-    with running(readers_machine, "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""):
+    with running(readers_machine, redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""):
         wait_until(lambda: listens(port), 60)
         with running(readers_machine, *worker):
             assert prints(readers_machine, "send.py") == said(PROGRAMS["send.py"])

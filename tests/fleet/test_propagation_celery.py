@@ -19,6 +19,7 @@ from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from otel_steps import StepBudgetExceeded, configure, drain_completed_steps, propagation, run, step
 from otel_steps.runtime.state import runtime
 from tests.fleet.propagation_world import ROOT
+from tests.fleet.redis_servers import redis_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
+        [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
         stdout=subprocess.DEVNULL,
     )
     client = redis.Redis(port=port)
