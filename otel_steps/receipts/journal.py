@@ -61,7 +61,7 @@ class Journal:
         """The files that were begun, in order; the last is the one written to. Other threads may read it."""
         try:
             self._file = self._begin(1, opened)
-        except BaseException:
+        except BaseException:  # raised on: a lock without a file would keep others waiting for us
             self._release(remove=True)
             raise
 
@@ -163,7 +163,7 @@ class Journal:
             if self.lasting:
                 file.sync()
                 sync_folder(self.folder)
-        except BaseException:
+        except BaseException:  # raised on: a file without its head is none
             file.close()
             with contextlib.suppress(OSError):
                 file.path.unlink()

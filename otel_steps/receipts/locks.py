@@ -63,7 +63,7 @@ class FileLock:
             if not _is_at(descriptor, path):
                 os.close(descriptor)
                 return None
-        except BaseException:
+        except BaseException:  # raised on: nobody else would close it
             with contextlib.suppress(OSError):
                 os.close(descriptor)
             raise

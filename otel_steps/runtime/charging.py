@@ -226,7 +226,7 @@ def _fire(runtime: Runtime, step: StepScope, pct: float, *, by_hand: bool) -> No
         told = _threshold_payload(step, persona, pct)
         try:
             tell(hook.handler, told)
-        except Exception as error:
+        except Exception as error:  # at the end of somebody's span the call is paid for, and the agent goes on
             if by_hand:
                 raise
             runtime.warnings.once(f"threshold hook {hook.handler!r}", "an OnBudgetThreshold hook failed: %r", error)

@@ -75,7 +75,7 @@ class StepPlan:
         if self.options.approval:
             try:
                 yield from approve(rt, around, definition.name, definition.name, definition.function, args, kwargs)
-            except BaseException:
+            except BaseException:  # raised on: denied, unanswered or cancelled, it was no iteration
                 if around is not None and around.persona is not None:
                     _give_back(around.persona, definition.name)
                 raise

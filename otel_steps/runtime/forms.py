@@ -58,7 +58,7 @@ def _around_function(function: Callable[..., Any], plan: Plan) -> Callable[..., 
                 return _going_on(rt, scope, result, plan, args, kwargs)
             if rt.hooks.any("PostStep"):
                 result = drive(post_step(rt, scope, result, args, kwargs))
-        except BaseException as error:
+        except BaseException as error:  # stops and cancellations too: the boundary says what becomes of them
             verdict = judge_raise(scope, error)
             end(rt, scope, place, verdict)
             if verdict.error is not None:
@@ -90,7 +90,7 @@ def _around_coroutine(function: Callable[..., Any], plan: Plan) -> Callable[...,
             result = await function(*args, **kwargs)
             if rt.hooks.any("PostStep"):
                 result = await drive_async(post_step(rt, scope, result, args, kwargs))
-        except BaseException as error:
+        except BaseException as error:  # stops and cancellations too: the boundary says what becomes of them
             verdict = judge_raise(scope, error)
             await end_async(rt, scope, place, verdict)
             if verdict.error is not None:

@@ -51,7 +51,7 @@ def around_generator(function: Callable[..., Any], plan: Plan) -> Callable[..., 
                 place = activate(scope)
             if rt.hooks.any("PostStep"):
                 result = drive(post_step(rt, scope, result, args, kwargs))
-        except BaseException as error:
+        except BaseException as error:  # stops and cancellations too: the boundary says what becomes of them
             verdict = judge_raise(scope, error)
             end(rt, scope, place, verdict)
             if verdict.error is not None:
@@ -102,7 +102,7 @@ def around_async_generator(function: Callable[..., Any], plan: Plan) -> Callable
                 place = activate(scope)
             if rt.hooks.any("PostStep"):
                 await drive_async(post_step(rt, scope, None, args, kwargs))
-        except BaseException as error:
+        except BaseException as error:  # stops and cancellations too: the boundary says what becomes of them
             verdict = judge_raise(scope, error)
             await end_async(rt, scope, place, verdict)
             if verdict.error is not None:
