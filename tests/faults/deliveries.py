@@ -12,9 +12,12 @@ from otel_steps.receipts.sender import sender_for
 from tests.faults.receiver import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from otel_steps.receipts.queue import Queue
+    from otel_steps.receipts.sender import Sender
+
+    Watch = Callable[[Sender], Sender]
 
 QUICK = Pace(max_records=64, linger_s=0.01, poll_s=30, first_backoff_s=0.004, max_backoff_s=0.01)
 
@@ -30,9 +33,16 @@ def endpoint_of(url: str, *, grpc: bool = False, headers: dict[str, str] | None 
 
 
 @contextmanager
-def delivering(queue: Queue, endpoint: Endpoint, *, timeout_s: float = 0.2, pace: Pace = QUICK) -> Iterator[Delivery]:
-    """A Delivery from `queue` to `endpoint`."""
-    delivery = Delivery(queue, sender_for(endpoint), timeout_s=timeout_s, pace=pace)
+def delivering(
+    queue: Queue,
+    endpoint: Endpoint,
+    *,
+    timeout_s: float = 0.6,
+    pace: Pace = QUICK,
+    watch: Watch = lambda sender: sender,
+) -> Iterator[Delivery]:
+    """A Delivery from `queue` to `endpoint`, by the endpoint's sender or what `watch` puts around it."""
+    delivery = Delivery(queue, watch(sender_for(endpoint)), timeout_s=timeout_s, pace=pace)
     try:
         yield delivery
     finally:

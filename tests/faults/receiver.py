@@ -43,6 +43,16 @@ def attributes(record: LogRecord) -> dict[str, Any]:
     return {item.key: value(item.value) for item in record.attributes}
 
 
+def records_of(request: ExportLogsServiceRequest) -> list[LogRecord]:
+    """The log records of a request, in its order."""
+    return [
+        record
+        for resource_logs in request.resource_logs
+        for scope_logs in resource_logs.scope_logs
+        for record in scope_logs.log_records
+    ]
+
+
 class Receiver:
     """What one receiver was sent. `script` picks the play for each request's records."""
 
@@ -64,12 +74,7 @@ class Receiver:
 
     def play(self, data: bytes, headers: dict[str, str], path: str) -> Play:
         request = ExportLogsServiceRequest.FromString(data)
-        records = [
-            record
-            for resource_logs in request.resource_logs
-            for scope_logs in resource_logs.scope_logs
-            for record in scope_logs.log_records
-        ]
+        records = records_of(request)
         with self.lock:
             play = self.script(records)
             self.requests.append(request)
@@ -146,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         play = self.receiver.play(data, headers, self.path)
         if play.how in {"hang", "slow"}:
-            self.receiver.released.wait(20 if play.how == "hang" else 0.4)
+            self.receiver.released.wait(20 if play.how == "hang" else 1.0)
         if play.how in {"hang", "close", "reset", "half status line"}:
             self._leave(play)
             return
