@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from .bounds import clamp_int64, name_text, usd
 
@@ -18,8 +17,7 @@ LimitName = Literal["max_tokens", "max_usd", "run_usd", "daily_usd", "hourly_usd
 ScopeKind = Literal["step", "persona", "run"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breach:
+class Breach(NamedTuple):
     """The facts of one broken (or, when reserved, not to be broken) limit.
 
     Tokens are counts, `*_usd` US dollars, `*_nano_usd` billionths of a dollar. `projected_*` are set on a refusal only.

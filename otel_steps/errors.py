@@ -16,7 +16,6 @@ StepStop (BaseException)                a broken limit on its way to its owner; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final, cast
 
 from .breach import (
@@ -162,7 +161,7 @@ def mark_escalated(err: Any, step: str | None = None, function: str | None = Non
     `step` and `function`, where given, replace the names. Raises TypeError for anything that is not a budget error.
     """
     if isinstance(err, StepBudgetExceeded | StepStop):
-        breach = replace(err.breach, step=step or err.breach.step, function=function or err.breach.function)
+        breach = err.breach._replace(step=step or err.breach.step, function=function or err.breach.function)
         escalated = StepEscalated(breach, result=err.result)
         escalated.__cause__ = err if isinstance(err, Exception) else err.__cause__
         return escalated

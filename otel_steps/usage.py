@@ -6,7 +6,6 @@ import math
 import operator
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
 from .bounds import NANO_PER_USD, shown
@@ -16,7 +15,7 @@ CALL_MAX: Final = 10**30
 """More tokens or nano-USD than one call can mean; beyond it an amount counts as this, so that any total can be told."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Usage:
     """What one model call consumed.
 
@@ -73,6 +72,8 @@ def cost_to_nano(field: str, value: Any) -> int | None:
         return round(value * NANO_PER_USD)
     if not _is_number(value):
         raise _wrong(field, value, "US dollars as a number, or None to have the call priced")
+    from fractions import Fraction  # loaded for what is no plain float: hardly ever
+
     try:
         amount = value if isinstance(value, float | int | Decimal | Fraction) else float(value)
         if isinstance(amount, float) and amount < 1e15:

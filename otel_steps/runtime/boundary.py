@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import StepBudgetExceeded, StepEscalated, StepStop
 from .scope import WOKEN
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from .state import Runtime
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """How a scope ends.
 
     `error` replaces what came out; `skip` means that the fallback is the value; neither means that the exception (if

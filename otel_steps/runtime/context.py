@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 
@@ -152,8 +151,7 @@ def forget() -> Scope | None:
     return scope
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveContext:
+class ActiveContext(NamedTuple):
     """A snapshot of the current scopes, made by `take_active_context`."""
 
     scope: Scope | None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bounds import usd
 from . import meter, remaining, sharing
@@ -123,8 +122,7 @@ class ActivePersona(_ActiveScope):
         return self._scope.definition.output_style
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """Inclusive totals of a run: tokens, US dollars (and exact nano-USD), model calls."""
 
     input_tokens: int

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 from ..definitions import is_list, is_mapping, mistake, one_of
 from ..errors import DefinitionError, OtelStepsError
@@ -63,15 +62,19 @@ class HookEvent(TypedDict, total=False):
 Handler = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Hook:
     """One registration; the same handler registered twice fires twice."""
 
-    pattern: str
-    step: str | None
-    event: EventName
-    handler: Handler
-    threshold_pct: float | None = None
+    __slots__ = ("event", "handler", "pattern", "step", "threshold_pct")
+
+    def __init__(
+        self, pattern: str, step: str | None, event: EventName, handler: Handler, threshold_pct: float | None = None
+    ) -> None:
+        self.pattern: str = pattern
+        self.step: str | None = step
+        self.event: EventName = event
+        self.handler: Handler = handler
+        self.threshold_pct: float | None = threshold_pct
 
     def matches(self, persona: str, step: str | None) -> bool:
         """Whether the hook is for this persona (glob; none is the empty text) and step (exact)."""
@@ -157,15 +160,13 @@ def payload(event: str, persona: str, step: str | None, function: str | None, **
     return told
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(NamedTuple):
     """A handler said no."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """A handler rewrote the arguments; None leaves them."""
 
     args: tuple[Any, ...] | None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..bounds import nano_usd as nano_of
 from ..breach import Breach
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 LOCK = threading.RLock()
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What one charge came to: scopes that broke a limit by it, and closed steps whose receipts it amends."""
 
     broke: Sequence[Scope] = ()
@@ -264,16 +262,18 @@ def break_limits(
     return True
 
 
-@dataclass(slots=True)
 class Reservation:
     """The worst case of one call in flight, held in each limited scope around it until it is settled."""
 
-    scopes: tuple[Scope, ...]
-    tokens: int
-    nano_usd: int
-    open: bool = True
-    ticket: Ticket | None = None
-    """What the store that other processes count on knows of the call."""
+    __slots__ = ("nano_usd", "open", "scopes", "ticket", "tokens")
+
+    def __init__(self, scopes: tuple[Scope, ...], tokens: int, nano_usd: int, ticket: Ticket | None = None) -> None:
+        self.scopes: tuple[Scope, ...] = scopes
+        self.tokens: int = tokens
+        self.nano_usd: int = nano_usd
+        self.open: bool = True
+        self.ticket: Ticket | None = ticket
+        """What the store that other processes count on knows of the call."""
 
     def settle(self) -> None:
         """Give the reserved room back; the real amounts are charged on their own. Safe to call twice."""

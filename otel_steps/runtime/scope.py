@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..bounds import nano_usd
 from .home import here
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from .windows import Windows
 
 
-@dataclass(frozen=True, slots=True)
-class StepOptions:
+class StepOptions(NamedTuple):
     """What a decorator or block says beyond the definition."""
 
     fallback: Any = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,24 +14,21 @@ Limits: TypeAlias = "tuple[int | None, int | None]"
 """A limit for each of a pair, None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What everybody counts on together: a run's or persona's totals, or a persona's windows, by name."""
 
     kind: Literal["run", "persona", "window"]
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):
     """What an account has seen spent, and what calls in flight hold of it."""
 
     spent: Pair
     held: Pair = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the store says. Not consulted: it could not be asked, and `balances` is empty.
 
     Of two answers the one with the larger `number` is the later; its balances hold everything that this process was
@@ -40,7 +37,7 @@ class Answer:
 
     consulted: bool
     number: int
-    balances: Mapping[Account, Balance] = field(default_factory=dict[Account, Balance])
+    balances: Mapping[Account, Balance] = MappingProxyType({})
     hold: str | None = None
     refused: bool = False
 
@@ -111,11 +108,13 @@ class SharedView:
         return self._totals.held
 
 
-@dataclass(slots=True)
 class Ticket:
     """What the shared store knows of one call in flight."""
 
-    accounts: tuple[Account, ...]
-    hold: str | None
-    consulted: bool
-    """Whether the store was reached when the call began."""
+    __slots__ = ("accounts", "consulted", "hold")
+
+    def __init__(self, accounts: tuple[Account, ...], hold: str | None, *, consulted: bool) -> None:
+        self.accounts: tuple[Account, ...] = accounts
+        self.hold: str | None = hold
+        self.consulted: bool = consulted
+        """Whether the store was reached when the call began."""

@@ -62,7 +62,7 @@ def hold(runtime: Runtime, shared: SharedBudgets, scope: Scope, held: Reservatio
     amounts = _amounts(limits, held.tokens, held.nano_usd)
     answer = shared.hold(amounts, limits)
     _note(scope, answer)
-    held.ticket = Ticket(tuple(limits), answer.hold, answer.consulted)
+    held.ticket = Ticket(tuple(limits), answer.hold, consulted=answer.consulted)
     try:
         if answer.refused:
             _refuse(runtime, scope, answer, amounts)

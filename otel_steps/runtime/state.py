@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .faults import Faults, Warnings
 from .hooks import HookTable
@@ -88,8 +86,7 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What `configure()` decides for the runtime."""
 
     unpriced: str = "stop"
@@ -99,22 +96,28 @@ class Options:
     shared_unavailable: str = "allow"
 
 
-@dataclass(slots=True)
 class Defaults:
     """What a fresh runtime starts with; filled in by the facade and by tests, of which the runtime knows nothing."""
 
-    pricer: Pricer | None = None
-    seen_responses: ResponseCheck | None = None
-    gate: TransportGate | None = None
-    meter_told: TellsCall | None = None
-    clock: Callable[[], int] = time.time_ns
-    """Nanoseconds since the epoch: when scopes start and end."""
-    random_bits: Callable[[int], int] = random.getrandbits
-    """What makes the ids of receipts and runs unique."""
-    recorder: Recorder | None = None
-    tracer_provider: Any = None
-    in_memory: bool = False
-    """True: set-up opens neither journal nor delivery, whatever it is told."""
+    def __init__(self) -> None:
+        self.pricer: Pricer | None = None
+        self.seen_responses: ResponseCheck | None = None
+        self.gate: TransportGate | None = None
+        self.meter_told: TellsCall | None = None
+        self.clock: Callable[[], int] = time.time_ns
+        """Nanoseconds since the epoch: when scopes start and end."""
+        self.random_bits: Callable[[int], int] = _random_bits
+        """What makes the ids of receipts and runs unique."""
+        self.recorder: Recorder | None = None
+        self.tracer_provider: Any = None
+        self.in_memory: bool = False
+        """True: set-up opens neither journal nor delivery, whatever it is told."""
+
+
+def _random_bits(count: int) -> int:
+    from random import getrandbits  # loads hashlib: with the first id, not with the package
+
+    return getrandbits(count)
 
 
 defaults: Defaults = Defaults()
@@ -157,7 +160,7 @@ class Runtime:
 
     def set_options(self, **changes: Any) -> None:
         """Swap the options for changed ones."""
-        self.options = replace(self.options, **changes)
+        self.options = self.options._replace(**changes)
 
 
 _runtime = Runtime()
