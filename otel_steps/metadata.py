@@ -7,8 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .attributes import LOGGER_NAME
-from .definitions import PersonaBudget, PersonaDefinition, Stage, StepDefinition, is_list, is_mapping, mistake
+from .checks import is_list, is_mapping, mistake
+from .definitions import StepDefinition
 from .errors import DefinitionError
+from .persona_definitions import PersonaBudget, PersonaDefinition, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

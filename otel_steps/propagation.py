@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from . import attributes as attr
-from .definitions import is_list, is_mapping, mistake
+from .checks import is_list, is_mapping, mistake
 from .record import CompletedStep, completed_step_to_json
 from .runtime.context import charged_scope
 from .runtime.remote import Under, caller_here, caller_to_tell

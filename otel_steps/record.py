@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 import msgspec
 
 from . import attributes as attr
-from .definitions import is_list, is_mapping
+from .checks import is_list, is_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

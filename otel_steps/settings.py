@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import attributes as attr
-from .definitions import checked_choice, checked_flag, mistake
+from .checks import checked_choice, checked_flag, mistake
 
 if TYPE_CHECKING:
     from .shared.address import Address

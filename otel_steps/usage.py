@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
 from .bounds import NANO_PER_USD, shown
@@ -72,7 +71,8 @@ def cost_to_nano(field: str, value: Any) -> int | None:
         return round(value * NANO_PER_USD)
     if not _is_number(value):
         raise _wrong(field, value, "US dollars as a number, or None to have the call priced")
-    from fractions import Fraction  # loaded for what is no plain float: hardly ever
+    from decimal import Decimal  # both are loaded for what is no plain float: hardly ever
+    from fractions import Fraction
 
     try:
         amount = value if isinstance(value, float | int | Decimal | Fraction) else float(value)

@@ -6,7 +6,7 @@ import re
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from ..definitions import mistake
+from ..checks import mistake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

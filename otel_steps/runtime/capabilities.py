@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from ..definitions import mistake
+from ..checks import mistake
 from .allowlist import ANY, AllowList, checked_names, is_glob
 
 _SEPARATOR = re.compile("[.:]")

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ..definitions import mistake
+from ..checks import mistake
 from .context import restore_active_context, seen
 from .kinds import kind_of
 from .remote import Under, caller_here, caller_of

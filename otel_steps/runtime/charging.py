@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import usage as usages
 from ..usage import Usage
-from . import fork, lifecycle, meter, sharing
+from . import fork, lifecycle, meter
 from .asking import tell
 from .context import charged_scope
 from .hooks import payload
@@ -40,6 +40,8 @@ def take_in(
     windows = _add_to_windows(runtime, scope, usage.cost_nano_usd or 0)
     shared = runtime.shared
     if shared is not None:
+        from . import sharing
+
         sharing.charge(runtime, shared, scope, usage, reservation, windows, by_hand=by_hand)
     opened = () if runtime.sink is None else _announce(scope)
     if runtime.recorder is not None:
@@ -96,6 +98,8 @@ def reserve_or_stop(runtime: Runtime, scope: Scope, tokens: int, nano_usd: int) 
     held = meter.reserve(scope, tokens, nano_usd)
     if isinstance(held, meter.Reservation):
         if runtime.shared is not None:
+            from . import sharing
+
             sharing.hold(runtime, runtime.shared, scope, held)
         return held
     if held not in runtime.broken:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 
-from ..definitions import mistake
+from ..checks import mistake
 from .home import here
 from .scope import SUSPENDED, Scope, StepScope
 from .state import runtime

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import attributes as attr
 from ..bounds import name_text
-from ..definitions import checked_name
+from ..checks import checked_name
 from .asking import drive, tell
 from .context import current_scope
 from .entering import approve

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bounds import usd
-from . import meter, remaining, sharing
+from . import meter, remaining
 from .scope import PersonaScope, RunScope, Scope, StepScope
 from .state import runtime
 from .stops import gate
@@ -30,13 +30,13 @@ class _ActiveScope:
     @property
     def remaining_tokens(self) -> int | None:
         """Tokens left (>= 0) under the tightest limit in force here, or None where there is none."""
-        sharing.refresh(runtime(), self._scope)
+        _ask_others(self._scope)
         return remaining.remaining_tokens(self._scope)
 
     @property
     def remaining_usd(self) -> float | None:
         """US dollars left (>= 0) under the tightest limit in force here, or None where there is none."""
-        sharing.refresh(runtime(), self._scope)
+        _ask_others(self._scope)
         return remaining.remaining_usd(self._scope)
 
     @property
@@ -50,10 +50,21 @@ class _ActiveScope:
         rt = runtime()
         gate(rt, self._scope)
         if rt.shared is not None:
+            from . import sharing
+
             sharing.admit(rt, rt.shared, self._scope)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {'closed' if self._scope.closed else 'open'}>"
+
+
+def _ask_others(scope: Scope) -> None:
+    """Have the totals that other processes count on too, where there are any."""
+    rt = runtime()
+    if rt.shared is not None:
+        from . import sharing
+
+        sharing.refresh(rt, scope)
 
 
 class ActiveStep(_ActiveScope):

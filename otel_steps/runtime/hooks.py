@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
-from ..definitions import is_list, is_mapping, mistake, one_of
+from ..checks import is_list, is_mapping, mistake, one_of
 from ..errors import DefinitionError, OtelStepsError
 
 EventName = Literal[

@@ -9,7 +9,6 @@ from ..bounds import name_text
 from ..errors import PersonaPaused, StageIterationsExceeded
 from . import meter, spans, waking
 from .context import current_scope
-from .policy import narrow, stage_policy
 from .receipt import amended, build
 from .remote import caller_here
 from .scope import WOKEN, PersonaScope, RunScope, Scope, StepOptions, StepScope
@@ -18,7 +17,8 @@ from .span_guard import settle_told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..definitions import PersonaDefinition, StepDefinition
+    from ..definitions import StepDefinition
+    from ..persona_definitions import PersonaDefinition
     from ..record import CompletedStep
     from .boundary import Verdict
     from .policy import CapabilityPolicy
@@ -63,6 +63,8 @@ def open_step(runtime: Runtime, definition: StepDefinition, options: StepOptions
     if persona is not None and persona.definition.stages:
         stage = persona.definition.stage(scope.name)
         if stage is not None:
+            from .policy import narrow, stage_policy
+
             scope.stage = stage
             scope.policy = narrow(scope.policy, stage_policy(stage.allowed_tools, stage.side_effect_level))
     if scope.policy is not None:
@@ -78,6 +80,8 @@ def open_persona(runtime: Runtime, definition: PersonaDefinition, policy: Capabi
         scope.caller = caller_here(runtime)
     scope.unpriced_stops = runtime.options.unpriced == "stop"
     if policy is not None:
+        from .policy import narrow
+
         scope.policy = narrow(scope.policy, policy)
     if windows is not None and meter.window_limits(scope):
         totals = windows.totals(scope.name)
@@ -124,6 +128,8 @@ def open_run(
         scope.caller = caller_here(runtime)
     scope.unpriced_stops = runtime.options.unpriced == "stop"
     if policy is not None:
+        from .policy import narrow
+
         scope.policy = narrow(scope.policy, policy)
     text = name_text(name)
     attributes: dict[str, Any] = {attr.KIND: "run", attr.NAME: text, attr.RUN_ID: scope.run_id}

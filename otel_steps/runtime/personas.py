@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..definitions import PersonaBudget, PersonaDefinition, Stage, checked_name, checked_usd, mistake
+from ..checks import checked_name, checked_usd, mistake
+from ..persona_definitions import PersonaBudget, PersonaDefinition, Stage
 from .block import Block
 from .context import current_scope
 from .facades import ActivePersona

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from ..definitions import checked_name, mistake
+from ..checks import checked_name, mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from ..bounds import name_text
-from ..definitions import SIDE_EFFECT_LEVELS, checked_level, mistake
+from ..checks import SIDE_EFFECT_LEVELS, checked_level, mistake
 from .allowlist import AllowList, checked_names
 from .capabilities import Capabilities, checked_capabilities
 

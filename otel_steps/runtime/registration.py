@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..definitions import PersonaDefinition, StepDefinition, mistake
+from ..checks import mistake
+from ..definitions import StepDefinition
+from ..persona_definitions import PersonaDefinition
 from .registry import PERSONA_MARK, STEP_MARK, function_id, plan_of
 from .state import runtime
 

@@ -6,10 +6,13 @@ import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeGuard, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from ..definitions import PersonaDefinition, StepDefinition, mistake
+from ..checks import mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..definitions import StepDefinition
+    from ..persona_definitions import PersonaDefinition
 
     Decorated = Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]
     """What can be decorated: anything callable, and a method in either order of decorators."""

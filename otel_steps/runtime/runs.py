@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..definitions import checked_name, checked_tokens, checked_usd
+from ..checks import checked_name, checked_tokens, checked_usd
 from .block import Block
 from .facades import ActiveRun
 from .forms import wrap

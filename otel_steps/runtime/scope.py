@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from ..breach import Breach, LimitName, ScopeKind
-    from ..definitions import PersonaBudget, PersonaDefinition, StepDefinition
+    from ..definitions import StepDefinition
+    from ..persona_definitions import PersonaBudget, PersonaDefinition
     from ..record import CompletedStep
     from .home import Home
     from .hooks import Hook

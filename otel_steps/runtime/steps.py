@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from ..definitions import (
-    ERROR_BOUNDARIES,
-    StepDefinition,
-    checked_choice,
-    checked_flag,
-    mistake,
-)
+from ..checks import ERROR_BOUNDARIES, checked_choice, checked_flag, mistake
+from ..definitions import StepDefinition
 from .block import Block
 from .context import current_scope, current_step_scope
 from .entering import StepPlan

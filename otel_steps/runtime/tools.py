@@ -8,7 +8,7 @@ from opentelemetry import trace
 
 from .. import attributes as attr
 from ..bounds import name_text
-from ..definitions import checked_level, checked_name
+from ..checks import checked_level, checked_name
 from ..errors import ToolDenied
 from .capabilities import capability_requirements
 from .context import current_scope

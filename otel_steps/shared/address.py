@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ..definitions import mistake
+from ..checks import mistake
 from ..errors import DefinitionError
 
 SCHEMES: Final = ("redis", "rediss", "unix")

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from ..definitions import mistake
+from ..checks import mistake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..bounds import nano_usd
-from ..definitions import checked_tokens, checked_usd
+from ..checks import checked_tokens, checked_usd
 from ..errors import DefinitionError, StepBudgetExceeded
 from ..runtime.block import Block
 from ..runtime.context import current_scope

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import wrapt
 
 from .. import attributes as attr
-from ..definitions import checked_tokens, checked_usd, mistake
+from ..checks import checked_tokens, checked_usd, mistake
 from ..errors import StepBudgetExceeded, StepStop
 from ..providers import PROVIDERS
 from ..runtime.runs import run

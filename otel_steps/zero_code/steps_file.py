@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..definitions import is_list, is_mapping
+from ..checks import is_list, is_mapping
 from ..errors import DefinitionError
 from ..metadata import persona_from_dict, step_from_dict
 from .steps_file_keys import BUDGET, PERSONA, PRICE, RUN, STAGE, STEP, SUB_TABLES, TABLES

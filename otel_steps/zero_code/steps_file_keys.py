@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..definitions import ERROR_BOUNDARIES, SIDE_EFFECT_LEVELS, one_of
+from ..checks import ERROR_BOUNDARIES, SIDE_EFFECT_LEVELS, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
-from otel_steps.definitions import is_list, is_mapping
+from otel_steps.checks import is_list, is_mapping
 from otel_steps.receipts.otlp import Encoder
 from tests.collector.servers import CollectorServer, collector, wait_until
 from tests.fleet.clickhouse import SQL, ClickHouse, receipts_store, statements

@@ -29,7 +29,7 @@ from otel_steps import (
     tool,
 )
 from otel_steps.bounds import shown
-from otel_steps.definitions import PersonaBudget
+from otel_steps.persona_definitions import PersonaBudget
 
 NAN, INF = float("nan"), float("inf")
 BAD_TOKENS = [0, -1, 1.5, 100.0, NAN, INF, "100", True, False, [], Decimal(5)]

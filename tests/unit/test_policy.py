@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_steps.definitions import SIDE_EFFECT_LEVELS
+from otel_steps.checks import SIDE_EFFECT_LEVELS
 from otel_steps.errors import DefinitionError
 from otel_steps.runtime.allowlist import AllowList
 from otel_steps.runtime.capabilities import capability_requirements
