@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 def here() -> Home | None:
     """Where a limited scope's body runs: to wake it if a stop dies elsewhere."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
+    # of the two that tell of a running loop, the one that does not raise where there is none: it is asked at each step
+    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - of asyncio's __all__ all the same
         return threading.get_ident()
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        return threading.get_ident()
+    task = asyncio.current_task()
     return None if task is None else (task.get_loop(), task)

@@ -30,7 +30,8 @@ def new_id(runtime: Runtime, time_ns: int) -> str:
     """A receipt or run id: UUID version 7 as 32 hex digits, sortable by time to a quarter of a microsecond."""
     millis, rest = divmod(time_ns, 1_000_000)
     fraction = rest * 4096 // 1_000_000
-    return f"{millis << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | runtime.random_bits(62):032x}"
+    number = millis << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | runtime.random_bits(62)
+    return number.to_bytes(16, "big").hex()  # a third of the time of a format
 
 
 def check_entry(runtime: Runtime, persona: PersonaScope | None, name: str) -> None:

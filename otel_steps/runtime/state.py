@@ -115,8 +115,12 @@ class Defaults:
 
 
 def _random_bits(count: int) -> int:
-    from random import getrandbits  # loads hashlib: with the first id, not with the package
+    """What stands for `random.getrandbits` until the first id: its module loads hashlib, and the import stays light."""
+    from random import getrandbits
 
+    for holder in (defaults, _runtime):
+        if holder.random_bits is _random_bits:
+            holder.random_bits = getrandbits
     return getrandbits(count)
 
 

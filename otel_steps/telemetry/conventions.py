@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.trace import SpanKind
+
 from ..attributes import GEN_AI_AGENT_NAME, GEN_AI_OPERATION_NAME, GEN_AI_TOOL_NAME, SCOPE_NAME
+from .conventions_keys import REQUEST_TYPE
 from .conventions_roles import KIND_MARKS, OPERATIONS, SpanRole
 from .conventions_usage import (
     ReportedUsage,
@@ -17,12 +21,12 @@ from .conventions_usage import (
     request_model,
     response_id,
     service_tier,
+    shape_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opentelemetry.trace import SpanKind
 
 __all__ = [
     "LITELLM_SCOPE",
@@ -44,6 +48,7 @@ __all__ = [
     "role_at_end",
     "role_at_start",
     "service_tier",
+    "speaks",
     "tells_late",
     "tool_name",
     "usage_written_onto",
@@ -53,12 +58,11 @@ LITELLM_SCOPE: Final = "litellm"
 """The scope by which usage that was written onto a span of ours is told from other reports of the same call."""
 
 _CALL, _TOOL, _SUM, _OTHER = SpanRole.MODEL_CALL, SpanRole.TOOL, SpanRole.AGGREGATE, SpanRole.OTHER
-_REQUEST_TYPE: Final = "llm.request.type"
+_NOT_A_CALLS_KIND: Final = frozenset({SpanKind.SERVER, SpanKind.CONSUMER, SpanKind.PRODUCER})
 _REQUEST_TYPES: Final = frozenset({"chat", "completion", "embedding", "acompletion", "aembedding", "responses"})
 _NOT_A_CALL = re.compile(
     r"agent|workflow|tool|chain|task|team|crew|graph|session|retriev|memory|guard|eval|vectordb|plan|count_tok"
 )
-_PLUMBING: Final = ("http.", "url.", "db.", "rpc.", "messaging.", "faas.", "aws.s3.", "graphql.")
 _LLM_SCOPE = re.compile(
     r"openai|anthropic|claude|gen_?ai|vertex|gemini|bedrock|mistral|cohere|groq|ollama|litellm|langchain|langgraph|llama|"
     r"openinference|traceloop|haystack|crewai|autogen|semantic_kernel|smolagents|dspy|(?:^|[._-])llms?(?:$|[._-])",
@@ -79,9 +83,14 @@ def role_at_start(
     role = _role(a, scope_name, span_name)
     if role is not None:
         return role
-    if kind is not None and kind.name in ("SERVER", "CONSUMER", "PRODUCER"):
+    if kind in _NOT_A_CALLS_KIND or shape_of(a).plumbing:
         return _OTHER
-    return _OTHER if any(key.startswith(_PLUMBING) for key in a) else SpanRole.UNKNOWN_AT_START
+    return SpanRole.UNKNOWN_AT_START
+
+
+def speaks(attributes: dict[str, Any]) -> bool:
+    """Whether anything of a span says that it is a model call, a tool or an aggregate; else only its name can."""
+    return shape_of(attributes).speaks
 
 
 def role_at_end(
@@ -100,9 +109,12 @@ def _role(a: dict[str, Any], scope_name: str, span_name: str) -> SpanRole | None
     """
     if scope_name == SCOPE_NAME or "count_token" in span_name:
         return _OTHER  # counting tokens names a model, and some emitters mark it as a call of it: it costs nothing
+    shape = shape_of(a)
+    if not shape.speaks:
+        return None
     operation = a.get(GEN_AI_OPERATION_NAME)
     role = OPERATIONS.get(operation) if type(operation) is str else None
-    if role is not None and role is not _CALL:
+    if role is not None and (role is not _CALL or not shape.marked):
         return role
     marked: SpanRole | None = None
     for key, kinds in KIND_MARKS:
@@ -113,7 +125,7 @@ def _role(a: dict[str, Any], scope_name: str, span_name: str) -> SpanRole | None
             marked = marked or mark
     if role is not None or marked is not None:
         return _CALL
-    if str(a.get(_REQUEST_TYPE, "")) in _REQUEST_TYPES:
+    if str(a.get(REQUEST_TYPE, "")) in _REQUEST_TYPES:
         return _CALL
     if GEN_AI_TOOL_NAME in a and GEN_AI_OPERATION_NAME not in a:
         return _TOOL
@@ -177,7 +189,7 @@ def is_embedding(attributes: Mapping[str, Any] | None) -> bool:
     operation = a.get(GEN_AI_OPERATION_NAME)
     if type(operation) is str and operation in OPERATIONS:
         return "embed" in operation
-    for key in (GEN_AI_OPERATION_NAME, _REQUEST_TYPE, *(key for key, _ in KIND_MARKS)):
+    for key in (GEN_AI_OPERATION_NAME, REQUEST_TYPE, *(key for key, _ in KIND_MARKS)):
         told = a.get(key)
         if type(told) is str and "embed" in told.lower():
             return True
@@ -201,7 +213,12 @@ def tool_name(attributes: Mapping[str, Any] | None, span_name: str) -> str:
 
 def follows_no_convention(scope_name: str, span_name: str, attributes: Mapping[str, Any] | None) -> bool:
     """Whether a finished span looks like a model library's but says nothing to meter it by. For diagnostics."""
-    a = plain(attributes)
-    if not _LLM_SCOPE.search(scope_name) or _role(a, scope_name, span_name) is not None:
+    if not _is_model_library(scope_name):
         return False
-    return not has_usage(a) and not any(key.startswith(_PLUMBING) for key in a)
+    a = plain(attributes)
+    return _role(a, scope_name, span_name) is None and not has_usage(a) and not shape_of(a).plumbing
+
+
+@lru_cache(maxsize=1024)
+def _is_model_library(scope_name: str) -> bool:
+    return _LLM_SCOPE.search(scope_name) is not None

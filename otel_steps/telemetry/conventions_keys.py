@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..attributes import GEN_AI_OPERATION_NAME, GEN_AI_TOOL_NAME
+
+REQUEST_TYPE: Final = "llm.request.type"
+SPEAKING: Final = (GEN_AI_OPERATION_NAME, REQUEST_TYPE, GEN_AI_TOOL_NAME)
+"""Keys that say what a span is, beside the marks of each convention and the names of a model."""
+PLUMBING: Final = ("http.", "url.", "db.", "rpc.", "messaging.", "faas.", "aws.s3.", "graphql.")
+"""How the keys of spans of other clients begin."""
 INPUT: Final = (
     "gen_ai.usage.input_tokens",
     "llm.token_count.prompt",

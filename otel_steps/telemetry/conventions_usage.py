@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..usage import Usage
 from . import conventions_keys as keys
+from .conventions_roles import KIND_MARKS
 from .conventions_values import Attributes, count, json_object, number, reported_cost, text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def read_usage(attributes: Mapping[str, Any] | None, scope_name: str = "") -> Re
         a = {**_raw(a), **a}
         shape = _shape(tuple(a))
     k_input, k_output, k_asked, k_answered, k_provider, k_response, k_read, k_write, k_reasoning = shape[:9]
-    _, ephemeral, costs, rare, _ = shape[9:]
+    _, ephemeral, costs, rare = shape[9:13]
     # the first key of each kind holds what it should, nearly always: then no call is spent on it
     get = a.get
     inputs, outputs = get(k_input), get(k_output)
@@ -126,8 +127,8 @@ def has_usage(attributes: Mapping[str, Any]) -> bool:
     return bool(shape.input or shape.output) or any(key in attributes for key in keys.JSON_USAGE)
 
 
-class _Shape(NamedTuple):
-    """The first known key of each kind that a span with certain keys has, "" where it has none.
+class Shape(NamedTuple):
+    """What the keys of a span alone say: the first known one of each kind, "" where it has none.
 
     Spans of one emitter have the same keys, so this is worth keeping.
     """
@@ -146,10 +147,20 @@ class _Shape(NamedTuple):
     costs: bool
     rare: bool
     raw: bool
+    speaks: bool
+    """Whether anything says what the span is: without it, only its name and scope can."""
+    marked: bool
+    plumbing: bool
+    """Whether it is a request of a web, database or messaging client, by its own keys."""
+
+
+def shape_of(attributes: Attributes) -> Shape:
+    """The shape of a span with these attributes."""
+    return _shape(tuple(attributes))
 
 
 @lru_cache(maxsize=1024)
-def _shape(present: tuple[str, ...]) -> _Shape:
+def _shape(present: tuple[str, ...]) -> Shape:
     there = frozenset(present)
 
     def first(wanted: tuple[str, ...]) -> str:
@@ -158,7 +169,8 @@ def _shape(present: tuple[str, ...]) -> _Shape:
     def some(*wanted: str) -> bool:
         return not there.isdisjoint(wanted)
 
-    return _Shape(
+    marks = [key for key, _ in KIND_MARKS]
+    return Shape(
         input=first(keys.INPUT),
         output=first(keys.OUTPUT),
         asked=first(keys.REQUEST_MODEL),
@@ -173,10 +185,13 @@ def _shape(present: tuple[str, ...]) -> _Shape:
         costs=some(*keys.COST, *keys.COST_LITELLM, *(key for part in keys.COST_PARTS for key in part)),
         rare=some(*keys.TIER_ANSWERED, *keys.TIER_ASKED, *(key for key, _ in keys.DETAILS)),
         raw=some(*keys.RAW_USAGE, *keys.JSON_USAGE, *keys.JSON_COST),
+        speaks=some(*keys.SPEAKING, *keys.REQUEST_MODEL, *keys.RESPONSE_MODEL, *marks),
+        marked=some(*marks),
+        plumbing=any(key.startswith(keys.PLUMBING) for key in present),
     )
 
 
-def _read_cached(a: Attributes, shape: _Shape, scope_name: str, found: ReportedUsage) -> None:
+def _read_cached(a: Attributes, shape: Shape, scope_name: str, found: ReportedUsage) -> None:
     reads, writes = a.get(shape.read, 0), a.get(shape.write, 0)
     if type(reads) is not int:
         reads = count(a, keys.CACHE_READ) or 0

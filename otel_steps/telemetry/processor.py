@@ -69,8 +69,12 @@ class StepSpanProcessor(SpanProcessor):
         rt = runtime()
         if (here is None and not rt.live_spans and not rt.span_scopes) or not self.active:
             return
+        emitter = span.instrumentation_scope
+        emitter_name = "" if emitter is None else emitter.name
+        if emitter_name == SCOPE_NAME:
+            return
         try:
-            _started(rt, span, parent_context, here)
+            _started(rt, span, emitter_name, parent_context, here)
         except OtelStepsError:
             raise
         except Exception as error:  # noqa: BLE001 - ours must not cost the agent its span
@@ -90,7 +94,8 @@ class StepSpanProcessor(SpanProcessor):
         except Exception as error:  # noqa: BLE001 - never at the end of somebody's span
             rt.faults.report("the end of a span", error)
         finally:
-            _let_go(rt, context.span_id, live)
+            if live.reservation is not None or live.tool is not None:
+                _let_go(rt, context.span_id, live)
 
     def shutdown(self) -> None:
         """Nothing is held back here; steps go on being metered by the spans of other providers."""
@@ -100,29 +105,38 @@ class StepSpanProcessor(SpanProcessor):
         return True
 
 
-def _started(rt: Runtime, span: Span, parent_context: Context | None, here: Scope | None) -> None:
-    emitter = span.instrumentation_scope
-    emitter_name = "" if emitter is None else emitter.name
+def _started(rt: Runtime, span: Span, emitter_name: str, parent_context: Context | None, here: Scope | None) -> None:
     span_id = span.get_span_context().span_id
-    if emitter_name == SCOPE_NAME or span_id in rt.live_spans:
+    if span_id in rt.live_spans:
         return
     parent = span.parent
     around: _Live | None = None if parent is None else rt.live_spans.get(parent.span_id)
-    carried = _carried(here, parent_context)
-    if here is SUSPENDED or (here is None and (around is _NOBODYS or carried is SUSPENDED)):
-        _follow(rt, span_id, _NOBODYS)
-        return
-    if around is not None and around is not _NOBODYS:
-        by_parent: Scope | None = around.scope
+    by_parent = None if parent is None else rt.span_scopes.get(parent.span_id)
+    if here is not None and here is by_parent and around is None and parent_context is None and not here.closed:
+        scope = here  # nearly always: a span right under that of the scope which is current
     else:
-        by_parent = (None if parent is None else rt.span_scopes.get(parent.span_id)) or carried
-    scope = _innermost(here, None if by_parent is SUSPENDED else by_parent)
-    if scope is None:
-        return
+        carried = _carried(here, parent_context)
+        if here is SUSPENDED or (here is None and (around is _NOBODYS or carried is SUSPENDED)):
+            _follow(rt, span_id, _NOBODYS)
+            return
+        by_parent = around.scope if around is not None and around is not _NOBODYS else by_parent or carried
+        found = _innermost(here, None if by_parent is SUSPENDED else by_parent)
+        if found is None:
+            return
+        scope = found
     live = _Live(scope)
     if around is not None and around.scope is scope:
         live.in_call, live.tool = around.in_call, around.tool
     attributes = conventions.plain(span.attributes)
+    # who tells nothing of a model or a tool is looked at only where a call would be refused, or room held for it
+    if conventions.speaks(attributes) or rt.broken or rt.told_calls or scope.reserving or rt.shared is not None:
+        _admit_by_role(rt, span, emitter_name, live, attributes)
+    if live.tool is not None:
+        rt.tool_spans[span_id] = live.tool
+    _follow(rt, span_id, live)
+
+
+def _admit_by_role(rt: Runtime, span: Span, emitter_name: str, live: _Live, attributes: dict[str, Any]) -> None:
     role = conventions.role_at_start(attributes, emitter_name, span.name, span.kind)
     if role is SpanRole.MODEL_CALL or (
         role is SpanRole.UNKNOWN_AT_START and (emitter_name, span.name, span.kind) in rt.learnt_spans
@@ -130,11 +144,8 @@ def _started(rt: Runtime, span: Span, parent_context: Context | None, here: Scop
         _admit(rt, live, attributes)
     elif role is SpanRole.TOOL:
         name = conventions.tool_name(attributes, span.name)
-        allow_or_deny(scope, name, noted=live.tool == name)
+        allow_or_deny(live.scope, name, noted=live.tool == name)
         live.tool = name
-    if live.tool is not None:
-        rt.tool_spans[span_id] = live.tool
-    _follow(rt, span_id, live)
 
 
 def _carried(here: Scope | None, parent_context: Context | None) -> Scope | None:
@@ -181,7 +192,9 @@ def _ended(rt: Runtime, span: ReadableSpan, live: _Live) -> None:
     emitter = span.instrumentation_scope
     emitter_name = "" if emitter is None else emitter.name
     attributes = conventions.plain(span.attributes)
-    role = conventions.role_at_end(attributes, emitter_name, span.name, span.kind)
+    role = SpanRole.OTHER
+    if conventions.speaks(attributes):
+        role = conventions.role_at_end(attributes, emitter_name, span.name, span.kind)
     if role is SpanRole.MODEL_CALL:
         key = (emitter_name, span.name, span.kind)
         if key not in rt.learnt_spans and len(rt.learnt_spans) < LEARNT_MAX:
@@ -192,9 +205,11 @@ def _ended(rt: Runtime, span: ReadableSpan, live: _Live) -> None:
             REQUESTS.learn(host, port if type(port) is int else None)
         charge_span(rt, live.scope, span, attributes, live.reservation)
         return
-    finder, context, parent = live.scope.root.finder, span.get_span_context(), span.parent
-    if finder is not None and context is not None and parent is not None:
-        finder.pass_on(context.span_id, parent.span_id)
+    finder = live.scope.root.finder
+    if finder is not None:
+        context, parent = span.get_span_context(), span.parent
+        if context is not None and parent is not None:
+            finder.pass_on(context.span_id, parent.span_id)
     if role is SpanRole.OTHER and conventions.follows_no_convention(emitter_name, span.name, attributes):
         _say_unread(rt, live.scope, emitter_name, span.name)
 

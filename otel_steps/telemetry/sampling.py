@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace.sampling import Sampler
 
+_DROP = Decision.DROP
 _MARK = "otel_steps_undo"
 
 
@@ -30,7 +31,8 @@ def record_inside_scopes(sampler: Sampler) -> None:
     kind: Any = type(sampler)
 
     def of_object(parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any) -> SamplingResult:
-        return _kept(asked(parent_context, trace_id, name, *rest, **more), parent_context, rest, more)
+        result: SamplingResult = asked(parent_context, trace_id, name, *rest, **more)
+        return result if result.decision is not _DROP else _kept(result, parent_context, rest, more)
 
     try:
         sampler.should_sample = of_object  # type: ignore[method-assign]
@@ -60,7 +62,9 @@ def _extend_class(sampler: Sampler, kind: Any) -> None:
         self: Any, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any
     ) -> SamplingResult:
         result: SamplingResult = of_class(self, parent_context, trace_id, name, *rest, **more)
-        return _kept(result, parent_context, rest, more) if self is sampler else result
+        if result.decision is not _DROP or self is not sampler:
+            return result
+        return _kept(result, parent_context, rest, more)
 
     try:
         kind.should_sample = should_sample
@@ -97,7 +101,8 @@ def _undo_of(sampler: Sampler) -> Callable[[], None] | None:
 
 
 def _kept(result: SamplingResult, parent_context: Any, rest: tuple[Any, ...], more: dict[str, Any]) -> SamplingResult:
-    if result.decision is not Decision.DROP or not _inside(parent_context):
+    """What becomes of a span that is to be dropped."""
+    if not _inside(parent_context):
         return result
     # a dropping result carries no attributes: hand on the request's, or the span would look like nobody's
     attributes = rest[1] if len(rest) > 1 else more.get("attributes")

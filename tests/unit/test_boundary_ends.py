@@ -151,6 +151,8 @@ def test_gates_say_nothing_outside_scopes_and_beside_broken_ones() -> None:
 def test_without_asyncio_a_scope_is_at_home_on_its_thread_and_nobody_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
+    with pytest.raises(StepBudgetExceeded), step("before", max_tokens=1):
+        spend()  # loads what the first broken limit loads, some of which wants asyncio
     monkeypatch.delitem(sys.modules, "asyncio")
     assert here() == threading.get_ident()
     with pytest.raises(StepBudgetExceeded), step("plan", max_tokens=1) as plan:
