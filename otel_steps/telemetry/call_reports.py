@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 POINT_SLACK_NS: Final = 1_000_000_000
 """How long after a call's end a report without any length of its own (start = end) may tell of it."""
 
+SPANS_MAX: Final = 16
+"""Spans that a call is known by for sure: more than instrumentations stand one inside another."""
 HAND: Final = ""
 """Scope name of usage that was reported by hand: nothing but its response id tells it from another call."""
 ALIGNED_NS: Final = 5_000_000_000
@@ -54,6 +56,7 @@ class Call:
     """A counted call, as its first report told it, and who else has told of it."""
 
     __slots__ = (
+        "above",
         "awaits",
         "embeds",
         "end",
@@ -64,6 +67,7 @@ class Call:
         "parent",
         "response_id",
         "scope",
+        "spans",
         "start",
         "told_by",
         "usage",
@@ -79,6 +83,10 @@ class Call:
         self.keys: tuple[int, ...] = keys
         """Where calls of equal input meet; see `input_keys`."""
         self.told_by: tuple[str, ...] = (self.scope,)
+        self.spans: tuple[int, ...] = (report.span_id,)
+        """The spans that surely tell of it: the first one's, and those known by response id or as relatives."""
+        self.above: tuple[int | None, ...] = (report.parent_span_id,)
+        """Their parents."""
         self.parent: int | None = None
         """The parent span of the latest report."""
         self.late_told: bool = False
@@ -87,6 +95,12 @@ class Call:
         self.embeds: bool = report.embeds
         self.where: Scope | None = report.where
         self.awaits: AwaitedUsage | None = report.awaits
+
+    def add_span(self, report: CountedCall) -> None:
+        """`report` surely tells of this call."""
+        if len(self.spans) < SPANS_MAX:
+            self.spans += (report.span_id,)
+            self.above += (report.parent_span_id,)
 
 
 def told_by_relative(call: Call, report: CountedCall) -> bool:

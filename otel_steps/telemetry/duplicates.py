@@ -88,7 +88,11 @@ class DuplicateFinder:
         with self._lock:
             if report.scope_name not in self._scopes and report.span_id:
                 self._scopes.add(report.scope_name)
-            known = self._known(report, keys)
+            known = self._known(report)
+            if known is not None:
+                known.add_span(report)
+            elif report.scope_name != HAND and report.span_id:
+                known = self._contemporary(report, keys)
             if known is not None:
                 return self._merge(known, report, keys)
             call = Call(report, keys)
@@ -107,7 +111,8 @@ class DuplicateFinder:
         """Whether `report` is to be discarded; see `judge`."""
         return self.judge(report) is Verdict.DISCARD
 
-    def _known(self, report: CountedCall, keys: tuple[int, ...]) -> Call | None:
+    def _known(self, report: CountedCall) -> Call | None:
+        """The call that `report` tells of by its response id or its place in the tree of spans."""
         if report.response_id is not None:
             call = self._ids.get(report.response_id) or self._old_ids.get(report.response_id)
             if call is not None and not repeats_by_chance(call, report):
@@ -120,10 +125,8 @@ class DuplicateFinder:
                 return call
         new, old, above, span = self._new, self._old, report.parent_span_id, report.span_id
         if above in new.spans or above in old.spans or span in new.children or span in old.children:
-            call = self._relative(report)
-            if call is not None:
-                return call
-        return self._contemporary(report, keys)
+            return self._relative(report)
+        return None
 
     def _request_of(self, report: CountedCall) -> Call | None:
         place = report.parent_span_id or 0
@@ -149,10 +152,10 @@ class DuplicateFinder:
     def _relative(self, report: CountedCall) -> Call | None:
         above = report.parent_span_id
         parent = self._new.spans.get(above) or self._old.spans.get(above) if above else None
-        if parent is not None and told_by_relative(parent, report):
+        if parent is not None and self._tells_too(parent, report):
             return parent
         children = self._children_of(report.span_id)
-        fitting = [call for call in children if told_by_relative(call, report)]
+        fitting = [call for call in children if self._tells_too(call, report)]
         for call in reversed(fitting):
             if call.usage is not None:
                 return call
@@ -160,6 +163,27 @@ class DuplicateFinder:
             self._pass_on(report.span_id, above)
             return children[-1]
         return fitting[-1] if fitting else None
+
+    def _tells_too(self, call: Call, report: CountedCall) -> bool:
+        """Whether `report`, a relative of a span that told of `call`, tells of it too.
+
+        In the call's own scope it has to be in one line with the spans that surely told of it. A span which was found
+        to tell of it by its time alone may belong to one of many equal calls, and has relatives of its own.
+        """
+        if not told_by_relative(call, report):
+            return False
+        if report.scope_name != call.scope or report.parent_span_id in call.spans:
+            return True
+        return any(self._now_under(above) == report.span_id for above in call.above)
+
+    def _now_under(self, span_id: int | None) -> int | None:
+        """The span that takes over what is under `span_id`: itself, or where ended spans that told of no call led."""
+        for _ in range(_DEPTH):
+            moved = None if span_id is None else self._new.moved.get(span_id) or self._old.moved.get(span_id)
+            if moved is None:
+                break
+            span_id = moved
+        return span_id
 
     def pass_on(self, span_id: int, parent_span_id: int | None) -> None:
         """The span has ended and tells of no call: what its children told, its parent may repeat."""

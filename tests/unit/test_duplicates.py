@@ -244,6 +244,28 @@ def test_threads_count_each_call_once() -> None:
     assert verdicts == {Verdict.COUNT: 500, Verdict.DISCARD: 1000}
 
 
+def test_equal_calls_at_once_are_all_counted_though_spans_inside_end_before_those_around_them() -> None:
+    finder = DuplicateFinder()
+    wrappers = {span: told("framework", 0, 10, (100, 0), parent=42, span=span) for span in (10, 20, 30, 40, 50)}
+    clients = {span + 1: told("client", 0, 10, (100, 0), parent=span, span=span + 1) for span in wrappers}
+    reports = wrappers | clients
+    order = (10, 11, 30, 41, 50, 51, 31, 40, 20, 21)  # 41 is told before its own wrapper, and taken for 30's
+    verdicts = Counter(finder.judge(reports[span]) for span in order)
+    assert verdicts == {Verdict.COUNT: 5, Verdict.DISCARD: 5}
+
+
+@pytest.mark.parametrize("outer_first", [False, True])
+def test_a_scope_that_tells_a_call_twice_around_another_scope_is_one_call(outer_first: bool) -> None:
+    finder = DuplicateFinder()
+    reports = [
+        told("framework", 1, 9, (100, 5), parent=11, span=12),
+        told("client", 1, 9, (100, 5), parent=10, span=11),
+        told("framework", 0, 10, (100, 5), parent=42, span=10),
+    ]
+    verdicts = [finder.judge(report) for report in (reversed(reports) if outer_first else reports)]
+    assert verdicts == [Verdict.COUNT, Verdict.DISCARD, Verdict.DISCARD]
+
+
 @dataclass(frozen=True)
 class TrueCall:
     start: int
