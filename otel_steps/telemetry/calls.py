@@ -165,8 +165,7 @@ def _judge(scope: Scope, report: CountedCall) -> Verdict:
 def _models(attributes: dict[str, Any], usage: Usage | None) -> tuple[str | None, ...]:
     if usage is None:
         return (conventions.request_model(attributes),)
-    asked: str | None = getattr(usage, "request_model", None)
-    return (usage.model,) if asked is None else (usage.model, asked)
+    return (usage.model,) if usage.request_model is None else (usage.model, usage.request_model)
 
 
 _told = itertools.count(1)

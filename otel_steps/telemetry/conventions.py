@@ -12,7 +12,6 @@ from ..attributes import GEN_AI_AGENT_NAME, GEN_AI_OPERATION_NAME, GEN_AI_TOOL_N
 from .conventions_keys import REQUEST_TYPE
 from .conventions_roles import KIND_MARKS, OPERATIONS, SpanRole
 from .conventions_usage import (
-    ReportedUsage,
     has_usage,
     output_cap,
     plain,
@@ -27,10 +26,11 @@ from .conventions_usage import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..usage import Usage
+
 
 __all__ = [
     "LITELLM_SCOPE",
-    "ReportedUsage",
     "SpanRole",
     "awaits_late_report",
     "failed",
@@ -142,7 +142,7 @@ def _role(a: dict[str, Any], scope_name: str, span_name: str) -> SpanRole | None
     return _CALL
 
 
-def usage_written_onto(attributes: Mapping[str, Any] | None) -> ReportedUsage | None:
+def usage_written_onto(attributes: Mapping[str, Any] | None) -> Usage | None:
     """Usage that somebody wrote onto a span of ours, to be read where that span ends; None where nobody did.
 
     litellm writes a call's usage onto the current span, and otel_steps never puts a token count on its own: so every

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -13,18 +12,6 @@ from .conventions_values import Attributes, count, json_object, number, reported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@dataclass(slots=True)
-class ReportedUsage(Usage):
-    """Usage read from a span, with what only its price asks for beside it."""
-
-    request_model: str | None = None
-    """The model that was asked for, where another name answered."""
-    cache_write_1h_tokens: int = 0
-    """Those of `cache_write_tokens` that are kept for an hour."""
-    details: dict[str, int] | None = None
-    """Tokens of other kinds (audio), by genai-prices' names; part of input and output."""
 
 
 def plain(attributes: Mapping[str, Any] | None) -> Attributes:
@@ -38,7 +25,7 @@ def plain(attributes: Mapping[str, Any] | None) -> Attributes:
     return cast("Attributes", copied) if type(copied) is dict else dict(attributes)
 
 
-def read_usage(attributes: Mapping[str, Any] | None, scope_name: str = "") -> ReportedUsage | None:
+def read_usage(attributes: Mapping[str, Any] | None, scope_name: str = "") -> Usage | None:
     """The usage that a finished model-call span tells, or None where it tells none.
 
     Zero input and zero output is what emitters write who never heard of it: None too. A total alone counts as input.
@@ -71,7 +58,7 @@ def read_usage(attributes: Mapping[str, Any] | None, scope_name: str = "") -> Re
         named = text(a, keys.PROVIDER)
     if type(response) is not str or not response:
         response = text(a, keys.RESPONSE_ID)
-    found = ReportedUsage(answered or asked or "", inputs or 0, outputs or 0, cost, 0, 0, 0, named, response)
+    found = Usage(answered or asked or "", inputs or 0, outputs or 0, cost, 0, 0, 0, named, response)
     if answered and asked != answered:
         found.request_model = asked
     if k_reasoning:
@@ -191,7 +178,7 @@ def _shape(present: tuple[str, ...]) -> Shape:
     )
 
 
-def _read_cached(a: Attributes, shape: Shape, scope_name: str, found: ReportedUsage) -> None:
+def _read_cached(a: Attributes, shape: Shape, scope_name: str, found: Usage) -> None:
     reads, writes = a.get(shape.read, 0), a.get(shape.write, 0)
     if type(reads) is not int:
         reads = count(a, keys.CACHE_READ) or 0

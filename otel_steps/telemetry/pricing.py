@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from ..bounds import shown
 from ..errors import DefinitionError
-from .conventions_usage import ReportedUsage
 from .pricing_names import canonical_provider, spellings, undated
 from .pricing_rates import Rates, make_rates
 from .pricing_table import TableEntry, find
@@ -159,9 +158,7 @@ class PriceTable:
 
     def _priced(self, usage: Usage, at_ns: int | None) -> tuple[int | None, str | None]:
         now = time.time_ns() if at_ns is None else at_ns
-        requested, hour, details = None, 0, None
-        if isinstance(usage, ReportedUsage):
-            requested, hour, details = usage.request_model, usage.cache_write_1h_tokens, usage.details
+        requested, hour, details = usage.request_model, usage.cache_write_1h_tokens, usage.details
         found = self._resolved.get((usage.model, usage.provider, usage.service_tier, requested))
         if found is None or not found.from_ns <= now < found.until_ns or found.snapshot is not self._snapshot():
             found = self._find(usage.model, usage.provider, usage.service_tier, requested, now)

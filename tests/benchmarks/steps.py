@@ -109,7 +109,7 @@ def nothing_configured() -> Iterator[Figure]:
 
 
 def nobodys_span() -> Iterator[Figure]:
-    """A web span outside every step, passing our processor."""
+    """A web span passing our processor: outside every step, and inside one."""
     with configured() as world:
         web = {"http.request.method": "GET", "url.full": "http://localhost/"}
 
@@ -120,6 +120,8 @@ def nobodys_span() -> Iterator[Figure]:
             world.bare.start_span("GET", attributes=web).end()
 
         yield measure.difference("a span that is nobody's business", through, bare, 0.5, calls=2000)
+        with step("open", max_tokens=10_000):
+            yield measure.difference("the same inside a step", through, bare, None, calls=2000)
 
 
 def without_sdk() -> Iterator[Figure]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
 import otel_steps
 
@@ -54,7 +55,8 @@ class NullExporter(SpanExporter):
 
 def provider() -> TracerProvider:
     """A provider as people have it: batch processor, here with a null exporter."""
-    made = TracerProvider()
+    # a sampler of its own: the default one is shared by all providers, and otel_steps extends that of the one it joins
+    made = TracerProvider(sampler=ParentBased(ALWAYS_ON))
     made.add_span_processor(BatchSpanProcessor(NullExporter(), schedule_delay_millis=1000))
     return made
 

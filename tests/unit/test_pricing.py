@@ -30,7 +30,6 @@ from hypothesis import strategies as st
 
 from otel_steps.errors import DefinitionError
 from otel_steps.telemetry import pricing_table
-from otel_steps.telemetry.conventions_usage import ReportedUsage
 from otel_steps.telemetry.pricing import CACHE_MAX, PriceTable
 from otel_steps.telemetry.pricing_rates import make_rates
 from otel_steps.usage import Usage
@@ -48,7 +47,7 @@ def ns(at: datetime) -> int:
     return int(at.timestamp()) * 1_000_000_000
 
 
-def expected(usage: ReportedUsage, context: dict[str, str] | None, at: datetime = NOW) -> int:
+def expected(usage: Usage, context: dict[str, str] | None, at: datetime = NOW) -> int:
     price = genai_prices.calc_price(
         genai_prices.Usage(
             input_tokens=usage.input_tokens,
@@ -67,7 +66,7 @@ def expected(usage: ReportedUsage, context: dict[str, str] | None, at: datetime 
     return int((price.total_price * 10**9).to_integral_value(ROUND_HALF_EVEN))
 
 
-def usages(model: str, provider: str, tier: str | None, edges: set[int]) -> Iterator[ReportedUsage]:
+def usages(model: str, provider: str, tier: str | None, edges: set[int]) -> Iterator[Usage]:
     for edge in edges:
         for inputs, reads, writes, hour, outputs, reasoning in (
             (edge, 0, 0, 0, 7, 0),
@@ -75,7 +74,7 @@ def usages(model: str, provider: str, tier: str | None, edges: set[int]) -> Iter
             (edge + 17, edge // 3 + 5, 0, 0, 0, 0),
             (edge + 23, edge // 3 + 5, edge // 7 + 3, 2, 999, 123),
         ):
-            yield ReportedUsage(
+            yield Usage(
                 model=model,
                 provider=provider,
                 service_tier=tier,
@@ -159,7 +158,7 @@ def test_every_model_is_priced_by_integers() -> None:
     ],
 )
 def test_names_as_emitters_write_them(provider: str | None, model: str, as_provider: str, as_model: str) -> None:
-    usage = ReportedUsage(model=as_model, provider=as_provider, input_tokens=1000, output_tokens=1000)
+    usage = Usage(model=as_model, provider=as_provider, input_tokens=1000, output_tokens=1000)
     asked = Usage(model=model, provider=provider, input_tokens=1000, output_tokens=1000)
     assert PriceTable().price(asked, NOW_NS) == expected(usage, None) > 0
 
@@ -194,7 +193,7 @@ def test_a_model_that_is_free_by_name_costs_nothing() -> None:
 
 
 def test_the_asked_for_model_prices_a_call_whose_answer_names_none_known() -> None:
-    usage = ReportedUsage(model="my-deployment", provider="openai", input_tokens=1_000_000, request_model="gpt-4o")
+    usage = Usage(model="my-deployment", provider="openai", input_tokens=1_000_000, request_model="gpt-4o")
     assert PriceTable().price(usage, NOW_NS) == 2_500_000_000
 
 
@@ -228,8 +227,8 @@ def test_audio_is_priced_by_the_table_itself() -> None:
         for model in provider.models
         if {"input_audio_mtok", "output_audio_mtok"} <= vars(model.prices).keys()
     )
-    plain = ReportedUsage(model=model, provider="openai", input_tokens=1000, output_tokens=500)
-    usage = ReportedUsage(model=model, provider="openai", input_tokens=1000, output_tokens=500)
+    plain = Usage(model=model, provider="openai", input_tokens=1000, output_tokens=500)
+    usage = Usage(model=model, provider="openai", input_tokens=1000, output_tokens=500)
     usage.details = {"input_audio_tokens": 400, "output_audio_tokens": 100}
     table = PriceTable()
     assert table.price(usage, NOW_NS) == expected(usage, None) != expected(plain, None)
@@ -349,7 +348,7 @@ def test_prices_change_by_date_and_hour_also_in_a_table_that_is_warm(snapshot: C
     for hours in [*range(-60, 60), *range(60, -60, -1)]:
         for minutes in (0, 29, 30, 31):
             at = day + timedelta(hours=hours, minutes=minutes)
-            usage = ReportedUsage(model="m", provider="acme", input_tokens=1_000_000)
+            usage = Usage(model="m", provider="acme", input_tokens=1_000_000)
             assert table.price(usage, ns(at)) == expected(usage, None, at), at
 
 
