@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .faults import Faults, Warnings
 from .hooks import HookTable
@@ -14,76 +14,10 @@ from .registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..record import CompletedStep
-    from ..usage import Usage
+    from .parts import Pricer, ReceiptSink, Recorder, ResponseCheck, TellsCall, ToldCall, TransportGate
     from .scope import Scope
     from .shared_budgets import SharedBudgets
-    from .sink import ReceiptSink
     from .windows import Windows
-
-
-class Pricer(Protocol):
-    """Prices a call: sets `usage.cost_nano_usd` and `usage.price_source` where the price is known. Never raises."""
-
-    def __call__(self, usage: Usage) -> None:
-        """Price `usage` in place."""
-        ...
-
-
-class ResponseCheck(Protocol):
-    """Whether a call reported by hand has been told before, by its response id."""
-
-    def __call__(self, scope: Scope, usage: Usage) -> bool:
-        """Whether it repeats a call that was counted under `scope`."""
-        ...
-
-
-class ToldCall(Protocol):
-    """A model call of which not all has been told: written onto a span of ours, or to be told of later."""
-
-    def due(self, leaving: Scope | None) -> bool:
-        """Whether it is to be settled at a gate; `leaving` is the scope that is being left there."""
-        ...
-
-    def wait(self, until: float) -> None:
-        """Wait while another thread writes of it, at most until then (monotonic seconds)."""
-        ...
-
-    def settle(self) -> None:
-        """Meter it now, as far as it was told."""
-        ...
-
-
-class TellsCall(Protocol):
-    """Meters a model call that somebody told by writing onto a span of ours; False where the attributes tell none."""
-
-    def __call__(self, scope: Scope, attributes: dict[str, Any], failed: bool, again: bool = False) -> bool:
-        """Meter the call under `scope`; whether there was one. `again`: it was metered before, without usage."""
-        ...
-
-
-class TransportGate(Protocol):
-    """Refuses model calls at the HTTP clients while a limit is broken."""
-
-    def limit_broke(self, owner: Scope) -> None:
-        """`owner` has broken a limit and is still open."""
-        ...
-
-    def scope_left(self, owner: Scope) -> None:
-        """`owner`, which had broken a limit, is closed."""
-        ...
-
-
-class Recorder(Protocol):
-    """Told of every charge and every receipt, beside the journal: what tests look at. Never raises."""
-
-    def charged(self, usage: Usage) -> None:
-        """A model call was charged to some scope; outside every lock."""
-        ...
-
-    def finished(self, record: CompletedStep) -> None:
-        """A step finished, or the receipt of a closed one was amended."""
-        ...
 
 
 class Options(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ..checks import ERROR_BOUNDARIES, checked_choice, checked_flag, mistake
-from ..definitions import StepDefinition
 from .block import Block
 from .context import current_scope, current_step_scope
 from .entering import StepPlan
@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from types import TracebackType
 
-    from ..definitions import Admission, OnUnknown
+    from ..definitions import Admission, OnUnknown, StepDefinition
     from .registry import Decorated
     from .state import Runtime
 
+
 F = TypeVar("F", bound="Decorated")
+
+
+@cache
+def _definition() -> type[StepDefinition]:
+    """The class of definitions, loaded with the first step: dataclasses cost the import a sixth of its time."""
+    from ..definitions import StepDefinition
+
+    return StepDefinition
 
 
 class StepBlock(Block[ActiveStep]):
@@ -35,14 +44,14 @@ class StepBlock(Block[ActiveStep]):
         self._name = name
         self._settings = settings
         self._options = options
-        definition = StepDefinition(name or "unnamed", **settings)  # a mistake is told where it is written
+        definition = _definition()(name or "unnamed", **settings)  # a mistake is told where it is written
         super().__init__(StepPlan(definition, options))
 
     def __call__(self, function: F) -> F:
         """Decorate `function`: a step each time it runs. Raises DefinitionError for what cannot be decorated."""
         named = self._name or function_name(function)
         known = function_id(function)
-        plan = StepPlan(StepDefinition(named, function=known, **self._settings), self._options)
+        plan = StepPlan(_definition()(named, function=known, **self._settings), self._options)
         wrapped: F = wrap(function, plan, STEP_MARK)
         Registry.decorated[known] = plan
         return wrapped

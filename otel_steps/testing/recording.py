@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
     from ..record import CompletedStep
-    from ..runtime.state import Recorder, Runtime
+    from ..runtime.parts import Recorder
+    from ..runtime.state import Runtime
     from ..telemetry.pricing import PriceTable
     from ..usage import Usage
 

@@ -24,8 +24,8 @@ from otel_steps.runtime import charging, lifecycle
 from otel_steps.runtime.charging import take_in
 from otel_steps.runtime.context import charged_scope, current_scope
 from otel_steps.runtime.metrics import StepMetrics
+from otel_steps.runtime.parts import ReceiptSink
 from otel_steps.runtime.receipt import amended
-from otel_steps.runtime.sink import ReceiptSink
 from otel_steps.runtime.state import runtime
 from otel_steps.usage import Usage
 
