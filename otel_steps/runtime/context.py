@@ -77,24 +77,38 @@ class Place:
 
     __slots__ = ("otel", "own", "scope")
 
-    def __init__(self, scope: Scope | None, own: Context | None) -> None:
-        self.scope: Scope | None = scope
-        self.own: Context | None = own
-        """The OpenTelemetry context of the scope made current; the scope itself lets go of it when it closes."""
-        self.otel: Context | None = None
+    scope: Scope | None
+    own: Context | None
+    """The OpenTelemetry context of the scope made current; the scope itself lets go of it when it closes."""
+    otel: Context | None
 
 
 def activate(scope: Scope) -> Place:
     """Make `scope` (and its span) current here, or what its body had current when it was left; see `deactivate`."""
-    if scope.parked is not None:
-        return _resume(scope)
-    own = scope.context
-    place = Place(_current.get(), own)
-    _current.set(scope)
-    if own is not None:
-        place.otel = otel_context.get_current()
-        otel_context.attach(own)
+    place = Place()
+    reactivate(scope, place)
     return place
+
+
+def reactivate(scope: Scope, place: Place) -> None:
+    """The same with `place` used again: a generator is resumed often."""
+    inner: Scope | None = scope
+    own = otel = scope.context
+    parked = scope.parked
+    if parked is not None:
+        scope.parked = None
+        if parked is not _PARKED:
+            inner, otel = parked
+        if scope.home is not None:
+            scope.home = here()  # another task may have taken the generator over
+    place.scope = _current.get()
+    place.own = own
+    _current.set(inner)
+    if otel is None:
+        place.otel = None
+        return
+    place.otel = otel_context.get_current()
+    otel_context.attach(otel)
 
 
 def deactivate(scope: Scope, place: Place) -> None:
@@ -116,19 +130,6 @@ def deactivate(scope: Scope, place: Place) -> None:
         if otel is not place.otel:
             otel_context.attach(place.otel)
     scope.parked = _PARKED if parked else (inner, otel)
-
-
-def _resume(scope: Scope) -> Place:
-    inner, otel = (scope, scope.context) if scope.parked is _PARKED else scope.parked
-    scope.parked = None
-    if scope.home is not None:
-        scope.home = here()  # another task may have taken the generator over
-    place = Place(_current.get(), scope.context)
-    _current.set(inner)
-    if otel is not None:
-        place.otel = otel_context.get_current()
-        otel_context.attach(otel)
-    return place
 
 
 def _is_inside(inner: Scope | None, scope: Scope) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import drive, drive_async
 from .boundary import judge_raise, judge_return
-from .context import activate, deactivate
+from .context import activate, deactivate, reactivate
 from .kinds import unwatched
 from .leaving import end, end_async, fallback_value, post_step
 from .state import runtime
@@ -43,12 +43,12 @@ def around_generator(function: Callable[..., Any], plan: Plan) -> Callable[..., 
                     value = yield item
                     resume = inner.send
                 except GeneratorExit:
-                    place = activate(scope)
+                    reactivate(scope, place)
                     inner.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in from outside: the body's to handle
                     resume, value = inner.throw, error
-                place = activate(scope)
+                reactivate(scope, place)
             if rt.hooks.any("PostStep"):
                 result = drive(post_step(rt, scope, result, args, kwargs))
         except BaseException as error:  # stops and cancellations too: the boundary says what becomes of them
@@ -94,12 +94,12 @@ def around_async_generator(function: Callable[..., Any], plan: Plan) -> Callable
                     value = yield item
                     resume = inner.asend
                 except GeneratorExit:
-                    place = activate(scope)
+                    reactivate(scope, place)
                     await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in from outside: the body's to handle
                     resume, value = inner.athrow, error
-                place = activate(scope)
+                reactivate(scope, place)
             if rt.hooks.any("PostStep"):
                 await drive_async(post_step(rt, scope, None, args, kwargs))
         except BaseException as error:  # stops and cancellations too: the boundary says what becomes of them
