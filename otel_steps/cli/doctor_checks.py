@@ -41,9 +41,12 @@ class Check:
     next: str = ""
 
 
-def all_checks(endpoint: str | None, store: Path | None, tell: Callable[[str], None]) -> Iterator[Check]:
+def all_checks(
+    endpoint: str | None, store: Path | None, shared: str | None, tell: Callable[[str], None]
+) -> Iterator[Check]:
     """Every check, in the order in which a fault makes the later ones pointless."""
     from .doctor_calls import instrumentations
+    from .doctor_shared import shared_budgets
     from .doctor_spans import spans
 
     for what, look in (
@@ -55,6 +58,7 @@ def all_checks(endpoint: str | None, store: Path | None, tell: Callable[[str], N
         ("endpoint", lambda: endpoint_check(endpoint)),
         ("store", lambda: store_check(store, has_endpoint=endpoint is not None)),
         ("prices", prices),
+        ("shared budgets", lambda: shared_budgets(shared)),
     ):
         tell(what)
         try:
