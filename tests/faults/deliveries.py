@@ -37,7 +37,7 @@ def delivering(
     queue: Queue,
     endpoint: Endpoint,
     *,
-    timeout_s: float = 0.6,
+    timeout_s: float = 0.4,
     pace: Pace = QUICK,
     watch: Watch = lambda sender: sender,
 ) -> Iterator[Delivery]:

@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         play = self.receiver.play(data, headers, self.path)
         if play.how in {"hang", "slow"}:
-            self.receiver.released.wait(20 if play.how == "hang" else 1.0)
+            self.receiver.released.wait(20 if play.how == "hang" else 0.7)
         if play.how in {"hang", "close", "reset", "half status line"}:
             self._leave(play)
             return
