@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Final, SupportsFloat, SupportsIndex
+from typing import Any, ClassVar, Final, SupportsFloat, SupportsIndex
 
 from .bounds import NANO_PER_USD, shown
 from .errors import DefinitionError
@@ -107,7 +107,7 @@ class Usage:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Usage) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
-    __hash__ = None  # type: ignore[assignment] # it changes on its way
+    __hash__: ClassVar[None]  # type: ignore[assignment] # it changes on its way
 
     def __repr__(self) -> str:
         return f"Usage({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"

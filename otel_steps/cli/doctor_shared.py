@@ -81,7 +81,8 @@ def _keeps(address: Address, where: str) -> Iterator[Check]:
         return
     import redis
 
-    client: Any = redis.Redis.from_url(address.url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    kind: Any = redis.Redis
+    client = kind.from_url(address.url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
     try:
         memory: dict[str, Any] = client.info("memory")
     except redis.RedisError:  # not everybody is allowed to ask

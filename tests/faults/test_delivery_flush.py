@@ -220,6 +220,8 @@ def test_receipts_that_come_together_travel_together() -> None:
     queue = MemoryQueue()
     sender = Recorder()
     delivery = Delivery(queue, sender, pace=Pace(linger_s=0.3))
+    delivery.notify()
+    wait_until(lambda: queue.takes > 0)  # its thread has found nothing and waits for news
     for number in range(300):
         queue.append(receipt(number))
         delivery.notify()
