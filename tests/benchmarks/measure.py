@@ -60,7 +60,7 @@ def ratio(
 
 
 def difference(
-    name: str, ours: Work, base: Work, target: float | None, *, each: int = 1, calls: int = 400, turns: int = 25
+    name: str, ours: Work, base: Work, target: float, *, each: int = 1, calls: int = 400, turns: int = 25
 ) -> Figure:
     """How many microseconds ours takes beyond the base, by `each` (the number of things in one call)."""
     pairs = _in_turn(ours, base, calls, turns)
