@@ -63,8 +63,8 @@ class DuplicateFinder:
     4. Parent and child of different scopes with equal input are one call; of the same scope, if output is equal too.
        A parent whose input and output are the sums over its counted children repeats them. A parent completes its
        child's call if only the parent tells usage; a report without usage repeats its parent's or child's call. Spans
-       between the two that tell of no call change nothing. What was found by rule 5 makes no relatives in the call's own
-       scope: of many equal calls it may be another's.
+       between the two that tell of no call change nothing. What was found by rule 5 makes no relatives in the call's
+       own scope: of many equal calls it may be another's.
     5. Spans of different scopes that overlap by half of the shorter one, and begin or end together, with equal input,
        are one call; without usage on either side too. Not so where something tells them apart: models of different
        vendors or sizes, a call for embeddings and another one, calls in different branches of the work. Of several, one
