@@ -68,7 +68,7 @@ def hold(runtime: Runtime, shared: SharedBudgets, scope: Scope, held: Reservatio
             _refuse(runtime, scope, answer, amounts)
         if not answer.consulted:
             _stop_if_unavailable(runtime, scope)
-    except BaseException:
+    except BaseException:  # raised on: the call is not sent, so nothing may stay held for it
         release(runtime, held)
         raise
 

@@ -133,7 +133,7 @@ def _connect(path: Path, hour: int) -> Connection:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)  # several processes that open a new store at once: SQLite does not wait for them here
-        except BaseException:
+        except BaseException:  # raised on: nobody else knows the connection
             connection.close()
             raise
         else:

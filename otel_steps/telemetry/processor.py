@@ -69,12 +69,11 @@ class StepSpanProcessor(SpanProcessor):
         rt = runtime()
         if (here is None and not rt.live_spans and not rt.span_scopes) or not self.active:
             return
-        emitter = span.instrumentation_scope
-        emitter_name = "" if emitter is None else emitter.name
-        if emitter_name == SCOPE_NAME:
-            return
         try:
-            _started(rt, span, emitter_name, parent_context, here)
+            emitter = span.instrumentation_scope
+            emitter_name = "" if emitter is None else emitter.name
+            if emitter_name != SCOPE_NAME:
+                _started(rt, span, emitter_name, parent_context, here)
         except OtelStepsError:
             raise
         except Exception as error:  # noqa: BLE001 - ours must not cost the agent its span
